@@ -1,0 +1,75 @@
+# The report, its evidence and its tests: every job by name. `make` alone lists them.
+#
+#   RUN=NAME      which run (default fer2013); a name that is not there is trained first
+#   DATA=PATH     FER2013 in any layout; without it a new run learns from synthetic faces
+#   VOTES=PATH    fer2013new.csv of FER+        FACES=0  leave single real faces out of the pages
+#   EPOCHS= SEED= FIT= RECIPE=                  for `make train`; more in its --help
+#   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
+#
+# An active conda or virtual environment that has the project is used; else .venv is built here.
+
+RUN ?= fer2013
+BUILD ?= build
+JOBS ?= 2
+export FER_DATA := $(or $(DATA),$(FER_DATA))
+export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
+export PYTHONDONTWRITEBYTECODE ?= 1
+export JUPYTER_PLATFORM_DIRS := 1
+
+SYSTEM_PYTHON := $(firstword $(foreach p,python3 python,$(shell command -v $(p) 2>/dev/null)))
+ACTIVE := $(firstword $(foreach p,$(if $(VIRTUAL_ENV)$(CONDA_PREFIX),python),\
+            $(shell $(p) -c 'import fer_utils, nbval, sys; print(sys.executable)' 2>/dev/null)))
+PYTHON := $(or $(ACTIVE),.venv/bin/python)
+READY := $(if $(ACTIVE),,.venv/ready)
+CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+
+.PHONY: help report lab train aggregates notebooks figures test test-all verify lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo "building .venv (a few minutes, once)"
+	$(SYSTEM_PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[test]'
+	@touch $@
+
+report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
+	@$(PYTHON) -m fer_utils.report --run $(RUN) --build $(BUILD) --jobs $(JOBS) \
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces)
+
+lab: $(READY) ## open the chapters in JupyterLab
+	@$(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+train: $(READY) ## train a run, or FIT= of a run, on DATA or on synthetic faces
+	@$(PYTHON) -m fer_utils.train --run $(RUN) $(if $(FIT),--fit $(FIT)) $(if $(RECIPE),--recipe $(RECIPE)) \
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+	@$(if $(FIT),:,$(PYTHON) -m fer_utils.aggregates $(RUN))
+
+aggregates: $(READY) ## compute anew what the chapters show from many faces
+	@$(PYTHON) -m fer_utils.aggregates $(RUN)
+
+notebooks: $(READY) ## refresh the stored outputs of every chapter (without the real images)
+	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False --log-level WARN $(CHAPTERS)
+
+figures: $(READY) ## write the READMEs' pictures from the two committed runs
+	@FER_DATA= FER_VOTES= $(PYTHON) -m fer_utils.report --figures figures
+
+test: $(READY) lint ## lint, unit tests, and the replay of every stored notebook
+	@$(PYTHON) -m pytest -m "not slow" tests
+	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval -p no:randomly notebooks
+
+test-all: $(READY) test ## and the slow tests
+	@$(PYTHON) -m pytest -m slow tests
+
+lint: $(READY)
+	@$(PYTHON) -m ruff check --no-cache .
+
+verify: $(READY) ## score the shipped weights anew on DATA: every published figure must come out
+	@$(PYTHON) -m fer_utils.aggregates --verify $(RUN)
+
+clean: ## remove build/
+	rm -rf $(BUILD)
