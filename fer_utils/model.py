@@ -1,0 +1,107 @@
+"""The network of the report, drawn by its own table.
+
+======== ============================ ============= ========= ==========
+block    layers                       output        field     parameters
+======== ============================ ============= ========= ==========
+layer1   Conv 5×5 · LeakyReLU · BN      32 × 48 × 48     5 × 5        896
+         MaxPool 2                      32 × 24 × 24     6 × 6          0
+layer2   Conv 3×3 · LeakyReLU · BN      64 × 24 × 24   10 × 10      18624
+         MaxPool 2                      64 × 12 × 12   12 × 12          0
+layer3   Conv 3×3 · LeakyReLU · BN     128 × 12 × 12   20 × 20      74112
+         MaxPool 2                     128 × 6 × 6     24 × 24          0
+layer4   Conv 3×3 · LeakyReLU · BN     128 × 6 × 6     40 × 40     147840
+         MaxPool 2                     128 × 3 × 3     48 × 48          0
+fc       Linear 1152→256 · ReLU · BN   256                all      295680
+         Linear  256→128 · ReLU · BN   128                all       33152
+         Linear  128→7                 7                  all         903
+======== ============================ ============= ========= ==========
+
+571,207 parameters. Source: a student report, NTU Machine Learning 2019, homework 3; the
+block's order (activation before batch norm) and the key names are those of its published
+code, so that weights published with it load with ``strict=True``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SLOPE = 0.05  # LeakyReLU's, below zero
+
+
+def block(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
+    """Conv (same size) → LeakyReLU → BatchNorm → MaxPool 2: half the height, half the width."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2),
+        nn.LeakyReLU(SLOPE),
+        nn.BatchNorm2d(channels_out),
+        nn.MaxPool2d(2),
+    )
+
+
+class FerCNN(nn.Module):
+    """Four convolutional blocks and three linear layers.
+
+    Args:
+        classes: number of outputs, 7 for FER2013's expressions.
+
+    ``forward`` takes float32 ``(b, 1, 48, 48)``, scaled as the run's ``scale`` does, and
+    returns logits ``(b, classes)`` in nats.
+    """
+
+    def __init__(self, classes: int = 7):
+        super().__init__()
+        self.layer1 = block(1, 32, 5)
+        self.layer2 = block(32, 64, 3)
+        self.layer3 = block(64, 128, 3)
+        self.layer4 = block(128, 128, 3)
+        self.fc = nn.Sequential(
+            nn.Linear(128 * 3 * 3, 256), nn.ReLU(), nn.BatchNorm1d(256),
+            nn.Linear(256, 128), nn.ReLU(), nn.BatchNorm1d(128),
+            nn.Linear(128, classes),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, 1, 48, 48) -> (b, classes)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.flatten(1))
+
+
+NETWORKS = {"FerCNN": FerCNN}  # what a run's config may name
+
+
+@torch.no_grad()
+def layers(model: nn.Module, size: int = 48) -> list[dict]:
+    """One row a leaf layer, measured on a blank input: what goes in, what comes out, its cost.
+
+    Returns:
+        dicts with ``name``, ``kind``, ``input`` and ``output`` (shapes without the batch),
+        ``parameters``, and ``macs``: multiply-adds for one face (convolutions and linear
+        layers; the rest is below one per cent).
+    """
+    rows, hooks = [], []
+
+    def record(name):
+        def hook(module, inputs, output):
+            parameters = sum(p.numel() for p in module.parameters())
+            macs = 0
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                positions = output[0, 0].numel() if output.ndim == 4 else 1
+                macs = module.weight.numel() * positions
+            rows.append({
+                "name": name, "kind": type(module).__name__,
+                "input": tuple(inputs[0].shape[1:]), "output": tuple(output.shape[1:]),
+                "parameters": parameters, "macs": macs,
+            })  # fmt: skip
+
+        return hook
+
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+    was_training = model.training
+    try:
+        hooks = [m.register_forward_hook(record(n)) for n, m in leaves]
+        model.eval()(next(model.parameters()).new_zeros(1, 1, size, size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(was_training)
+    return rows

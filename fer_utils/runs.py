@@ -1,0 +1,285 @@
+"""Where artefacts lie: the only module that knows the layout of ``runs/``.
+
+A run is a folder::
+
+    runs/NAME/config.json        network, data with checksum, scale, recipe, versions
+              history.csv        one row an epoch
+              predictions.csv    one row a face of PublicTest and PrivateTest, a column a class
+              model.safetensors  weights in float16; scored as stored
+              metrics.json       written last: its presence means that the run is whole
+              aggregates/*.npz   what the chapters show from many faces
+              fits/FIT/          further fits on the same data: the same files, weights optional
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fer_utils import data, synthetic
+from fer_utils.data import Faces
+from fer_utils.model import NETWORKS
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("config.json", "history.csv", "predictions.csv")
+
+
+class RunError(ValueError):
+    """A run that is missing, half-written or does not belong to the data: one line."""
+
+
+def runs_folder() -> Path:
+    return Path(os.environ.get("FER_RUNS") or ROOT / "runs")
+
+
+def run_path(name: str, fit: str | None = None) -> Path:
+    """The folder of a run, or of one of its fits; refuses a name that is a path."""
+    for part in (name, fit or "fit"):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", part):
+            raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
+    path = runs_folder() / name
+    return path / "fits" / fit if fit else path
+
+
+@contextmanager
+def atomic(path: Path):
+    """A temporary path beside ``path`` that replaces it when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
+    """Store a network's weights in float16 (integers as they are)."""
+    tensors = {}
+    for key, value in model.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        half = value.half() if value.is_floating_point() else value
+        if not torch.isfinite(half.float()).all():
+            raise RunError(f"weights {key}: a value does not fit float16 (largest {value.max():g})")
+        tensors[key] = half
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata=metadata)
+
+
+def load_weights(path: Path) -> tuple[nn.Module, dict]:
+    """The network that a weights file holds, in eval mode and float32, with its metadata."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        network = NETWORKS[metadata["network"]]
+        model = network(len(json.loads(metadata["classes"])))
+        model.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+    except FileNotFoundError:
+        raise RunError(f"{path}: no weights there; this fit ships history and predictions") from None
+    except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: not the weights of a known network ({reason})") from error
+    return model.eval(), metadata
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, inputs: Tensor, chunk: int = 128) -> Tensor:
+    """Softmax of the logits, (n, 1, 48, 48) -> (n, classes), in chunks that stay in cache."""
+    return torch.cat([model(part).float().softmax(1) for part in inputs.split(chunk)])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained network with everything that the chapters read from it.
+
+    Attributes:
+        path: its folder.  name: the run's name, ``fer2013/original`` for a fit.
+    """
+
+    path: Path
+    name: str
+
+    @classmethod
+    def load(cls, name: str, fit: str | None = None) -> Run:
+        """Find a whole run by name, from any working folder.
+
+        Raises:
+            RunError: there is no such run or fit, or it is half-written.
+        """
+        path = run_path(name, fit)
+        if not path.is_dir():
+            have = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/config.json")))
+            make = f"make train RUN={name}" + (f" FIT={fit}" if fit else "")
+            raise RunError(
+                f"no run named {path.name!r} in {_short(path.parent)}/ (have: {have or 'none'}); "
+                f"make one with `{make}`"
+            )
+        missing = [part for part in (*PARTS, "metrics.json") if not (path / part).is_file()]
+        if missing:
+            raise RunError(
+                f"run {name!r} is half-written: {_short(path)}/{missing[0]} is missing; "
+                f"finish it with `make train RUN={name}` or remove the folder"
+            )
+        return cls(path, f"{name}/{fit}" if fit else name)
+
+    def _json(self, name: str) -> dict:
+        try:
+            return json.loads((self.path / name).read_text("utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{_short(self.path / name)}: not valid JSON ({error})") from None
+
+    @cached_property
+    def config(self) -> dict:
+        return self._json("config.json")
+
+    @cached_property
+    def metrics(self) -> dict:
+        return self._json("metrics.json")
+
+    @cached_property
+    def history(self):
+        """DataFrame, a row an epoch: losses in nats, accuracies in 0–1, seconds."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "history.csv")
+
+    @cached_property
+    def predictions(self):
+        """DataFrame, a row a test face: row, split, label, then a probability for each class."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "predictions.csv")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.config["classes"])
+
+    @property
+    def synthetic(self) -> bool:
+        return self.config["data"]["kind"] == "synthetic"
+
+    @property
+    def fits(self) -> tuple[str, ...]:
+        return tuple(sorted(p.parent.name for p in self.path.glob("fits/*/metrics.json")))
+
+    def fit(self, name: str) -> Run:
+        """A further fit of this run, such as ``original``: the same kind of object."""
+        return Run.load(self.path.name, name)
+
+    @cached_property
+    def _weights(self) -> tuple[nn.Module, dict]:
+        return load_weights(self.path / "model.safetensors")
+
+    def model(self) -> nn.Module:
+        """The network in eval mode, float32; the same object at each call."""
+        return self._weights[0]
+
+    def scale(self, images: np.ndarray) -> Tensor:
+        """Grey levels, uint8 (n, 48, 48), to the network's input, float32 (n, 1, 48, 48)."""
+        if images.ndim != 3 or images.dtype != np.uint8:
+            raise ValueError(f"images: expected uint8 (n, 48, 48), got {images.dtype} {images.shape}")
+        return scale(torch.from_numpy(images), **self.config["scale"])
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities float32 (n, classes) of uint8 images (n, 48, 48); no flip averaging."""
+        return probabilities(self.model(), self.scale(images)).numpy()
+
+    def faces(self, most: int | None = None) -> Faces | None:
+        """The run's images, or None where a real set is not at hand (``FER_DATA`` unset).
+
+        Args:
+            most: the first so many are enough (drawing synthetic faces takes its time).
+        """
+        if self.synthetic:
+            described = self.config["data"]
+            n = min(described["n"], most or described["n"])
+            faces = synthetic.faces(n, described["seed"], described["preset"])
+            return relabel(faces, self.classes)
+        return self._real if most is None or self._real is None else self._real[:most]
+
+    @cached_property
+    def _real(self) -> Faces | None:
+        described = self.config["data"]
+        if path := os.environ.get("FER_DATA"):
+            faces = data.load(path, os.environ.get("FER_VOTES") or None)
+            if faces.checksum() != described["checksum"]:
+                raise RunError(
+                    f"{path}: not the set that run {self.name!r} was made with (checksum differs); "
+                    "its figures don't describe this data: train on it with `make report RUN=mine`"
+                )
+        else:
+            return None
+        return relabel(faces, self.classes)
+
+    def has(self, name: str) -> bool:
+        """Whether the run ships the aggregate ``name``."""
+        return (self.path / "aggregates" / f"{name}.npz").is_file()
+
+    def read(self, name: str) -> dict[str, np.ndarray]:
+        """An aggregate that the run ships, by name."""
+        path = self.path / "aggregates" / f"{name}.npz"
+        if not path.is_file():
+            raise RunError(
+                f"run {self.name!r} has no aggregate {name!r}; "
+                f"make it with `python -m fer_utils.aggregates {self.name} {name}`"
+            )
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{_short(path)}: damaged ({error}); remove it and make it anew") from None
+
+    def store(self, name: str, arrays: dict[str, np.ndarray]) -> Path:
+        path = self.path / "aggregates" / f"{name}.npz"
+        with atomic(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        return path
+
+
+def scale(images: Tensor, mean: float, sd: float) -> Tensor:
+    """uint8 (n, 48, 48) -> float32 (n, 1, 48, 48): grey levels 0–1, less ``mean``, over ``sd``."""
+    return images.unsqueeze(1).float().div_(255).sub_(mean).div_(sd)
+
+
+def relabel(faces: Faces, classes: tuple[str, ...]) -> Faces:
+    """The same faces with labels that count in the order of ``classes``."""
+    if tuple(classes) == data.EMOTIONS:
+        return faces
+    from dataclasses import replace
+
+    order = np.array([classes.index(name) for name in data.EMOTIONS] + [-1])
+    return replace(faces, labels=order[faces.labels])
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
