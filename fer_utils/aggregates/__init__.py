@@ -1,0 +1,73 @@
+"""What the chapters show that is computed from many faces, or takes long: made once, kept.
+
+``aggregate(run, name)`` is what a chapter calls. Where the real images are at hand it computes
+anew; else it reads what the run ships. ``python -m fer_utils.aggregates RUN`` computes and
+stores them all, and ``--verify`` holds the shipped figures against a new computation.
+
+- ``dataset``      counts, copies, blanks, the mean face of each class      (``faces``)
+- ``votes``        what FER+'s voters said, summed over faces               (``metrics.people``)
+- ``class_maps``   the mean attribution map of each class                   (``maps``)
+- ``scores``       methods scored against the known truth; iterative        (``maps``)
+- ``filters``      the cards of the last layer's filters; iterative         (``cards``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fer_utils.aggregates import faces as of_faces
+from fer_utils.runs import Run
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """How one aggregate is made: ``compute(run, faces) -> arrays``.
+
+    Attributes:
+        iterative: it comes out of an optimisation or takes minutes, so chapters always read it.
+        synthetic: only a run on synthetic faces has it.
+        needs_votes: only a run whose faces have votes has it.
+    """
+
+    compute: Callable[[Run, object], Arrays]
+    iterative: bool = False
+    synthetic: bool = False
+    needs_votes: bool = False
+
+    def applies(self, run: Run, faces) -> bool:
+        has_votes = getattr(faces, "votes", None) is not None
+        return (run.synthetic or not self.synthetic) and (has_votes or not self.needs_votes)
+
+
+AGGREGATES: dict[str, Aggregate] = {
+    "dataset": Aggregate(of_faces.dataset),
+    "votes": Aggregate(of_faces.votes, needs_votes=True),
+}
+
+
+def aggregate(run: Run, name: str) -> Arrays | None:
+    """An aggregate by name: computed from the real images where they are at hand, else read.
+
+    Returns:
+        its arrays; None where this run can't have it (votes that were never given).
+
+    Raises:
+        ValueError: no aggregate of that name.  RunError: it applies, but was never made.
+    """
+    if name not in AGGREGATES:
+        raise ValueError(f"no aggregate {name!r} (have: {', '.join(AGGREGATES)})")
+    how = AGGREGATES[name]
+    if how.synthetic and not run.synthetic:
+        return None
+    if not (run.synthetic or how.iterative):
+        faces = run.faces()
+        if faces is not None and how.applies(run, faces):
+            return how.compute(run, faces)
+    if how.needs_votes and not run.has(name):
+        return None
+    return run.read(name)

@@ -1,0 +1,96 @@
+"""``python -m fer_utils.aggregates RUN [NAME …]``: compute and store, or ``--verify``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import torch
+
+from fer_utils import runs, train
+from fer_utils.aggregates import AGGREGATES, Arrays
+from fer_utils.data import Faces
+
+TOLERANCE = 1e-4  # of a figure, between processors
+
+
+def stored(run: runs.Run, faces: Faces, names: list[str]) -> None:
+    for name in names:
+        how = AGGREGATES[name]
+        if not how.applies(run, faces):
+            print(f"{name:12} not for this run: it needs {'synthetic faces' if how.synthetic else 'votes'}")
+            continue
+        began = time.perf_counter()
+        path = run.store(name, how.compute(run, faces))
+        print(f"{name:12} {path.stat().st_size / 1e3:8.1f} kB  {time.perf_counter() - began:6.1f} s", flush=True)
+
+
+def differences(run: runs.Run, faces: Faces) -> list[str]:
+    """Everything published of a run that a new computation from its weights doesn't give."""
+    found = []
+    model = run.model()
+    _, scores = train.score(model, faces, run.config["scale"], run.classes)
+    for split, published in run.metrics.items():
+        for key, value in published.items():
+            new = scores[split][key]
+            close = np.allclose(new, value, atol=TOLERANCE + 1 / published["n"] * ("accuracy" in key))
+            print(f"{split:12} {key:20} {str(np.round(value, 4)):>20} {str(np.round(new, 4)):>20}  {'ok' if close else 'DIFFERS'}")
+            if not close:
+                found.append(f"{split} {key}: published {value}, computed {new}")
+    for name, how in AGGREGATES.items():
+        if how.iterative or not how.applies(run, faces) or not run.has(name):
+            continue
+        new, old = how.compute(run, faces), run.read(name)
+        worst = furthest(old, new)
+        print(f"{name:12} {'largest relative difference':41} {worst:.1e}  {'ok' if worst < 1e-2 else 'DIFFERS'}")
+        if worst >= 1e-2:
+            found.append(f"aggregate {name}: differs by {worst:.2g} of its range")
+    return found
+
+
+def furthest(old: Arrays, new: Arrays) -> float:
+    """The largest difference of two sets of arrays, each in units of its array's range."""
+    worst = 0.0
+    for key, value in old.items():
+        if value.dtype.kind in "fiu":
+            spread = float(np.ptp(np.nan_to_num(value.astype(float)))) or 1.0
+            gap = np.abs(np.nan_to_num(value.astype(float)) - np.nan_to_num(new[key].astype(float)))
+            worst = max(worst, float(gap.max(initial=0.0)) / spread)
+    return worst
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m fer_utils.aggregates", description=__doc__)
+    parser.add_argument("run")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(AGGREGATES)}; default all")
+    parser.add_argument("--verify", action="store_true", help="compare, store nothing")
+    args = parser.parse_args(arguments)
+    try:
+        if unknown := set(args.names) - set(AGGREGATES):
+            raise ValueError(f"no aggregate {min(unknown)!r} (have: {', '.join(AGGREGATES)})")
+        run = runs.Run.load(args.run)
+        faces = run.faces()
+        if faces is None:
+            raise ValueError(
+                f"run {args.run!r} was made from real faces, which are not at hand: "
+                "say where they lie with DATA=… (or the variable FER_DATA)"
+            )
+        torch.manual_seed(0)
+        if not args.verify:
+            stored(run, faces, args.names or list(AGGREGATES))
+            return 0
+        found = differences(run, faces)
+    except (ValueError, OSError) as error:
+        print(f"aggregates: {error}", file=sys.stderr)
+        return 1
+    for line in found:
+        print(f"verify: {line}", file=sys.stderr)
+    if not found:
+        print(f"every published figure of {args.run!r} comes out again")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

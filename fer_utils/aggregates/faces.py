@@ -1,0 +1,50 @@
+"""What is in a set: counts, copies, the mean face of each class, what the voters said."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_utils import data, metrics
+from fer_utils.data import Faces
+from fer_utils.runs import Run
+
+
+def dataset(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """Counts and means of a set, showing no single face.
+
+    Returns:
+        ``counts`` (classes, splits) · ``distinct`` images · ``copy_groups`` · ``conflicting``
+        groups · ``copies_in_training`` (splits): test faces with a pixel-identical copy there ·
+        ``blank`` (splits) · ``mean_face`` (classes, 48, 48) grey levels of Training ·
+        ``spread_face`` (classes, 48, 48) their standard deviation.
+    """
+    found = data.describe(faces)
+    blank = np.zeros(len(faces), bool)
+    blank[found.blank_rows] = True
+    train = faces.of("Training")
+    pictures = [train.images[train.labels == k] for k in range(len(run.classes))]
+    pictures = [p if len(p) else np.full((1, 48, 48), np.nan) for p in pictures]
+    return {
+        "counts": found.counts,
+        "distinct": np.array(found.distinct),
+        "copy_groups": np.array(found.copy_groups),
+        "conflicting": np.array(found.conflicting_groups),
+        "copies_in_training": np.array(
+            [found.copies_across.get((split, "Training"), 0) for split in data.SPLITS]
+        ),
+        "blank": np.array([(blank & (faces.split == split)).sum() for split in data.SPLITS]),
+        "mean_face": np.stack([p.mean(0) for p in pictures]).astype(np.float16),
+        "spread_face": np.stack([p.std(0) for p in pictures]).astype(np.float16),
+    }
+
+
+def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """``metrics.vote_aggregates`` of the test faces, with the votes' notice where they are real."""
+    table = run.predictions
+    rows = table["row"].to_numpy()
+    predicted = table[list(run.classes)].to_numpy().argmax(1)
+    notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
+    return metrics.vote_aggregates(
+        faces.votes[rows], table["label"].to_numpy(), predicted, table["split"].to_numpy(),
+        run.classes, notice,
+    )  # fmt: skip

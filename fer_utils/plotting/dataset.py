@@ -1,0 +1,67 @@
+"""The prologue: what is in the set."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fer_utils.plotting.style import CLASS_COLOURS, MUTED, face_image, figure, signed_image, signed_limit
+
+
+def class_balance(counts: np.ndarray, classes, splits) -> Figure:
+    """Faces of each class, stacked by split.
+
+    Args:
+        counts: (classes, splits).
+    """
+    drawn, ax = figure(height=2.4, width=6.0)
+    left = np.zeros(len(classes))
+    y = np.arange(len(classes))[::-1]
+    for split, name, shade in zip(counts.T, splits, (1.0, 0.6, 0.3), strict=True):
+        colours = [CLASS_COLOURS[c] for c in classes]
+        ax.barh(y, split, left=left, color=colours, alpha=shade, height=0.7)
+        ax.barh(y, 0, color=MUTED, alpha=shade, label=name)
+        left += split
+    for where, total in zip(y, left, strict=True):
+        ax.text(total, where, f" {total:,.0f}", va="center", fontsize=7.5)
+    ax.set_yticks(y, classes)
+    ax.set_xlabel("faces")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    ax.set_xlim(0, left.max() * 1.1)
+    return drawn
+
+
+def mean_faces(means: np.ndarray, classes) -> Figure:
+    """Above: the mean face of each class. Below: how it differs from the mean of all classes.
+
+    Args:
+        means: (classes, 48, 48), grey levels 0–255.
+    """
+    overall = np.nanmean(means, axis=0)
+    apart = means - overall
+    limit = signed_limit(np.nan_to_num(apart))
+    drawn, axes = figure(2, len(classes), height=2.3)
+    for k, name in enumerate(classes):
+        face_image(axes[0, k], means[k])
+        axes[0, k].set_title(name, color=CLASS_COLOURS[name])
+        artist = signed_image(axes[1, k], apart[k], limit)
+    bar = drawn.colorbar(artist, ax=axes[1, :].tolist(), shrink=0.9, pad=0.01)
+    bar.set_label("grey levels")
+    axes[0, 0].set_ylabel("mean")
+    axes[1, 0].set_ylabel("less the mean\nof all")
+    return drawn
+
+
+def examples(images: np.ndarray, labels: np.ndarray, classes, each: int = 10) -> Figure:
+    """The first faces of each class, a row a class."""
+    drawn, axes = figure(len(classes), each, height=6.8 * len(classes) / each)
+    for k, name in enumerate(classes):
+        chosen = np.flatnonzero(labels == k)[:each]
+        for column in range(each):
+            ax = axes[k, column]
+            ax.set_axis_off()
+            if column < len(chosen):
+                face_image(ax, images[chosen[column]])
+        axes[k, 0].set_axis_on()
+        axes[k, 0].set_ylabel(name, color=CLASS_COLOURS[name])
+    return drawn

@@ -1,0 +1,126 @@
+"""One look for every figure: colours, sizes, and how a figure is shown and kept."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 6.8  # inches: the text width of an A4 page
+DPI = 150
+
+# Okabe & Ito's palette (2008), distinguishable to colour-blind readers, one colour a class.
+CLASS_COLOURS = {
+    "Angry": "#D55E00",
+    "Disgust": "#009E73",
+    "Fear": "#7F5FA8",
+    "Happy": "#E69F00",
+    "Sad": "#0072B2",
+    "Surprise": "#CC79A7",
+    "Neutral": "#5F5F5F",
+}
+SIGNED = "RdBu_r"  # diverging: blue lowers the logit, red raises it
+MAGNITUDE = "viridis"
+AMOUNT = sns.light_palette("#0072B2", as_cmap=True)  # counts and rates
+ACCENT, MUTED = "#0072B2", "#8C8C8C"
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.linewidth": 0.7,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.03,
+    "svg.hashsalt": "fer",  # the same figure is the same bytes
+    "figure.constrained_layout.use": True,
+    "image.interpolation": "nearest",
+}
+matplotlib.rcParams.update(RC)  # so that a reader's own figures look the same
+
+
+def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WIDTH, **grid):
+    """``plt.subplots`` in the report's style, without pyplot's global state.
+
+    Returns:
+        (Figure, array of Axes squeezed as ``subplots`` does).
+    """
+    drawn = Figure(figsize=(width, height), dpi=DPI)
+    return drawn, drawn.subplots(rows, columns, **grid)
+
+
+def signed_limit(*maps: np.ndarray, quantile: float = 0.995) -> float:
+    """The symmetric limit of a signed scale: a high quantile of |map|, never zero."""
+    magnitude = np.abs(np.concatenate([np.asarray(m, float).ravel() for m in maps]))
+    return float(np.quantile(magnitude, quantile)) or 1.0
+
+
+def signed_image(ax: Axes, map_: np.ndarray, limit: float | None = None, **kwargs):
+    """A signed (h, w) map on a diverging scale centred on zero; returns the image artist."""
+    limit = signed_limit(map_) if limit is None else limit
+    bare(ax)
+    return ax.imshow(map_, cmap=SIGNED, vmin=-limit, vmax=limit, **kwargs)
+
+
+def face_image(ax: Axes, image: np.ndarray, **kwargs):
+    """A grey face (48, 48), 0–255, always on the same scale; returns the image artist."""
+    bare(ax)
+    return ax.imshow(image, cmap="gray", vmin=0, vmax=255, **kwargs)
+
+
+def bare(ax: Axes) -> None:
+    """No ticks, no frame: for pictures."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def png(drawn: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(drawn: Figure, name: str, alt: str, caption: str = "") -> None:
+    """Display a figure once, with its text alternative, and keep it where the report asks.
+
+    Args:
+        drawn: the figure; it can't be used afterwards.
+        name: file name without ending, such as ``02_history``.
+        alt: what is seen, for readers who can't see it; must not be empty.
+        caption: printed under the figure in HTML and PDF.
+
+    The report sets ``FER_FIGURES``; name.svg and name.png are then written there as well.
+    """
+    if not alt.strip():
+        raise ValueError(f"figure {name!r} has no alt text; describe in a sentence what it shows")
+    picture = png(drawn)
+    if folder := os.environ.get("FER_FIGURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(picture)
+        drawn.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    metadata = {"alt": alt, "name": name, "width": int(drawn.get_figwidth() * 100)}
+    if caption:
+        metadata["caption"] = caption
+    display(
+        {"image/png": picture, "text/plain": alt}, raw=True, metadata={"image/png": metadata}
+    )
+    drawn.clear()
