@@ -1,0 +1,23 @@
+"""``python -m fer_utils.data PATH [VOTES]``: what a copy of FER2013 holds and what is odd in it."""
+
+import argparse
+import sys
+
+from . import DataError, describe, load
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m fer_utils.data", description=__doc__)
+    parser.add_argument("path", help="file or folder with the faces")
+    parser.add_argument("votes", nargs="?", help="FER+'s fer2013new.csv")
+    options = parser.parse_args()
+    try:
+        print(describe(load(options.path, options.votes)))
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What every reader returns, and the one kind of complaint: ``Faces``, ``DataError``."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
+SPLITS = ("Training", "PublicTest", "PrivateTest")
+SIDE = 48
+UNLABELLED = -1
+# FER2013 has 35,887 faces. Beyond the limit a file is refused, so that no file fills the memory.
+MOST_FACES = 200_000
+# pixel_checksum of the 35,887 published images, in their order
+FER2013_PIXELS = "c267d81af4fae7bced50ff1be0ce06f7d14fb05887ece2efe39e04c35f8558b1"
+
+
+class DataError(ValueError):
+    """A complaint about a file, in one line: file, row, value, what was expected, the way out."""
+
+    def __init__(self, message: str):
+        line = " ".join(message.split())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+
+@dataclass(frozen=True)
+class Faces:
+    """48×48 grey faces in the order of their source.
+
+    - ``images``  uint8 (n, 48, 48)
+    - ``labels``  int64 (n,), index into ``EMOTIONS``, -1 where unlabelled
+    - ``split``   str (n,), one of ``SPLITS``
+    - ``votes``   int64 (n, 10), FER+ crowd votes in that file's column order, or None
+    - ``action_units``, ``masks``  known for synthetic faces alone
+    - ``notes``   what the reader recognised, assumed or converted: a sentence each
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    votes: np.ndarray | None = None
+    action_units: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        n = len(self.images)
+        if self.images.dtype != np.uint8 or self.images.shape != (n, SIDE, SIDE):
+            have = f"{self.images.dtype} {self.images.shape}"
+            raise ValueError(f"images: {have}, expected uint8 (n, {SIDE}, {SIDE})")
+        for name in ("labels", "split", "votes", "action_units", "masks"):
+            values = getattr(self, name)
+            if values is not None and len(values) != n:
+                raise ValueError(f"{name}: {len(values)} rows for {n} images")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows) -> "Faces":
+        """The faces that a mask, slice or array of rows selects (one number: a set of one)."""
+        if isinstance(rows, (int, np.integer)):
+            rows = np.array([rows])
+
+        def part(values):
+            return None if values is None else values[rows]
+
+        return Faces(
+            self.images[rows],
+            self.labels[rows],
+            self.split[rows],
+            part(self.votes),
+            part(self.action_units),
+            part(self.masks),
+        )
+
+    def of(self, split: str) -> "Faces":
+        """The faces of one split."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is unknown (have: {', '.join(SPLITS)})")
+        return self[self.split == split]
+
+    def checksum(self) -> str:
+        """Hex digest of pixels and labels: the same faces in the same order have the same one."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        return digest.hexdigest()
+
+
+def shown(value, most: int = 40) -> str:
+    """A value from a file, quoted, short and printable, for an error message."""
+    if isinstance(value, bytes):
+        value = value[: most + 1].decode("utf-8", "backslashreplace")
+    text = value if len(value) <= most else value[:most] + "…"
+    return ascii(text) if not text.isprintable() else repr(text)
+
+
+def split_array(names) -> np.ndarray:
+    """Split names as the str array that ``Faces`` holds."""
+    return np.array(names, dtype=np.array(SPLITS).dtype)
+
+
+def pixel_checksum(images: np.ndarray) -> str:
+    """Hex digest of the pixels alone."""
+    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()

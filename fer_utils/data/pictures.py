@@ -1,0 +1,75 @@
+"""One picture file as a 48×48 grey face."""
+
+import warnings
+
+import numpy as np
+
+from .faces import SIDE, DataError
+
+MOST_BYTES = 64 << 20
+MOST_PIXELS = 40_000_000
+LEAST_SIDE = 16
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
+
+
+def read_picture(stream, name: str) -> tuple[np.ndarray, bool]:
+    """uint8 (48, 48), and whether the picture had to be converted.
+
+    A colour picture becomes grey (ITU-R 601 weights), what is transparent becomes white, a
+    picture of another size is cropped to its central square and resampled.
+    """
+    from PIL import Image
+
+    # Each of Pillow's decoders has its own exceptions for a damaged file, from SyntaxError to
+    # struct.error: all of them mean that the picture cannot be read.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns of is decided here
+            picture = Image.open(stream, formats=FORMATS)
+            check_size(picture, name)
+            picture.load()
+        return to_face(picture, name)
+    except DataError:
+        raise
+    except Exception as error:
+        why = "no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise DataError(
+            f"{name}: {why or type(error).__name__}; expected a whole {', '.join(FORMATS[:2])} "
+            "file; replace or remove it"
+        ) from None
+
+
+def check_size(picture, name: str) -> None:
+    """Refuse, before a pixel is decoded, what is no single face of a sensible size."""
+    width, height = picture.size
+    if min(width, height) < LEAST_SIDE:
+        raise DataError(
+            f"{name}: {width}×{height} pixels; expected ≥ {LEAST_SIDE} a side; remove it"
+        )
+    if width * height > MOST_PIXELS:
+        raise DataError(
+            f"{name}: {width}×{height} pixels; expected at most {MOST_PIXELS // 10**6} million; "
+            "crop it to the face"
+        )
+    # Telephones store a JPEG with a second, auxiliary picture (MPO): the first one counts.
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":
+        raise DataError(f"{name}: several frames; expected one picture; save one of them as PNG")
+
+
+def to_face(picture, name: str) -> tuple[np.ndarray, bool]:
+    from PIL import Image, ImageOps
+
+    if picture.mode == "L" and picture.size == (SIDE, SIDE):
+        return np.asarray(picture), False
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise DataError(f"{name}: {picture.mode!r} pixels; expected 8 bits a channel; save it so")
+    picture = ImageOps.exif_transpose(picture)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    grey = ImageOps.fit(picture.convert("L"), (SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(grey), True

@@ -1,0 +1,590 @@
+"""Every layout in which people hold FER2013 gives the same faces; the cache never lies."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_utils import data
+from fer_utils.data import EMOTIONS, SPLITS, DataError, Faces, load
+from fer_utils.data import cache as cache_module
+from fer_utils.data.folders import class_of
+from fer_utils.data.text import read_rows
+
+REAL, VOTES = os.environ.get("FER_DATA"), os.environ.get("FER_VOTES")
+real = pytest.mark.skipif(not REAL, reason="FER_DATA does not say where FER2013 lies")
+SIZES = (8, 4, 3)
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    monkeypatch.setenv("FER_CACHE", "")
+
+
+def some_faces(seed=0, sizes=SIZES) -> Faces:
+    generator = np.random.default_rng(seed)
+    n = sum(sizes)
+    images = generator.integers(0, 256, (n, 48, 48), dtype=np.uint8)
+    return Faces(images, generator.integers(0, 7, n), np.repeat(SPLITS, sizes))
+
+
+def csv_text(faces, header="emotion,pixels,Usage", quote="", end="\n") -> bytes:
+    columns = {"emotion": faces.labels, "label": faces.labels, "Usage": faces.split}
+    columns["id"] = range(len(faces))
+    columns["pixels"] = [
+        quote + " ".join(map(str, image.ravel().tolist())) + quote for image in faces.images
+    ]
+    columns["feature"] = columns["pixels"]
+    names = [name.strip() for name in header.split(",")]
+    rows = [",".join(str(columns[name][i]) for name in names) for i in range(len(faces))]
+    return end.join([header, *rows, ""]).encode()
+
+
+def png(image) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_tree(folder, files: dict) -> None:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
+def class_folders(faces, names=EMOTIONS, splits=("train", "valid", "test"), root="") -> dict:
+    at = dict(zip(SPLITS, splits, strict=True))
+    return {
+        f"{root}{at[split]}/{names[label]}/im{i}.png": png(image)
+        for i, (image, label, split) in enumerate(
+            zip(faces.images, faces.labels, faces.split, strict=True)
+        )
+    }
+
+
+def in_class_order(faces) -> Faces:
+    rank = [SPLITS.index(split) for split in faces.split]
+    return faces[np.lexsort((np.arange(len(faces)), faces.labels, rank))]
+
+
+def assert_same(found: Faces, expected: Faces, labels=True, split=True) -> None:
+    np.testing.assert_array_equal(found.images, expected.images)
+    assert found.labels.dtype == np.int64
+    if labels:
+        np.testing.assert_array_equal(found.labels, expected.labels)
+    if split:
+        assert found.split.tolist() == expected.split.tolist()
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    "header", ["emotion,pixels,Usage", "emotion, Usage, pixels", "Usage,pixels,emotion"]
+)
+def test_every_spelling_of_the_published_table_gives_the_same_faces(tmp_path, header, quote, end):
+    faces = some_faces()
+    path = tmp_path / "called.anything"
+    path.write_bytes(b"\xef\xbb\xbf" + csv_text(faces, header, quote, end))
+    assert_same(load(path), faces)
+
+
+def test_a_table_without_usage_is_training(tmp_path):
+    faces = some_faces()
+    for header in ("emotion,pixels", "label,feature"):
+        (tmp_path / "train.csv").write_bytes(csv_text(faces, header, '"', "\r\n"))
+        found = load(tmp_path / "train.csv")
+        assert_same(found, faces, split=False)
+        assert set(found.split) == {"Training"}
+
+
+def test_a_table_without_labels_loads_with_label_minus_one(tmp_path):
+    faces = some_faces()
+    for header in ("pixels", "id,feature"):
+        (tmp_path / "test.csv").write_bytes(csv_text(faces, header))
+        found = load(tmp_path / "test.csv")
+        assert_same(found, faces, labels=False, split=False)
+        assert set(found.labels) == {-1} and "no labels" in found.notes[0]
+
+
+def pack_tar(files: dict) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def pack_zip(files: dict) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return stream.getvalue()
+
+
+def test_archives_give_what_is_packed_in_them(tmp_path):
+    faces = some_faces()
+    table = csv_text(faces)
+    tree = {"fer2013/README": b"read me", "fer2013/fer2013.csv": table, "__MACOSX/._x": b"\0"}
+    tar = gzip.compress(pack_tar(tree))
+    packed = {
+        "csv.gz": gzip.compress(table),
+        "zip": pack_zip(tree),
+        "tar": pack_tar(tree),
+        "tar.gz": tar,
+        "tar.gz in zip": pack_zip({"challenge/fer2013.tar.gz": tar}),
+        "csv.gz in zip": pack_zip({"fer2013.csv.gz": gzip.compress(table)}),
+    }
+    for name, content in packed.items():
+        (tmp_path / "set").write_bytes(content)
+        assert_same(load(tmp_path / "set"), faces), name
+
+
+def test_a_folder_or_archive_with_several_tables_gives_the_most_complete(tmp_path):
+    faces = some_faces()
+    files = {
+        "a_test.csv": csv_text(faces, "pixels"),
+        "b_train.csv": csv_text(faces, "emotion,pixels"),
+        "c.csv": csv_text(faces),
+        "sample.png": png(faces.images[0]),
+    }
+    write_tree(tmp_path, files)
+    (tmp_path.parent / "set.zip").write_bytes(pack_zip(files))
+    for path in (tmp_path, tmp_path.parent / "set.zip"):
+        found = load(path)
+        assert_same(found, faces)
+        assert found.notes == ("read c.csv; left out a_test.csv, b_train.csv",)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_table_written_in_any_allowed_way_reads_back(data):
+    faces = some_faces(data.draw(st.integers(0, 9)), (2, 1, 1))
+    names = data.draw(st.permutations(["emotion", "pixels", "Usage"]))
+    text = csv_text(
+        faces,
+        data.draw(st.sampled_from([",", ", "])).join(names),
+        data.draw(st.sampled_from(["", '"'])),
+        data.draw(st.sampled_from(["\n", "\r\n"])),
+    )
+    text += b"\n" * data.draw(st.integers(0, 3))
+    assert_same(read_rows(io.BytesIO(text), "drawn.csv"), faces)
+
+
+# --- image folders
+
+SPELLINGS = [
+    ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
+    ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral"),
+    ("ANGER", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Neutrality"),
+    tuple("0123456"),
+    ("0_angry", "1_disgust", "2-fear", "3 happy", "4.sad", "5_surprise", "6_neutral"),
+]
+
+
+@pytest.mark.parametrize("names", SPELLINGS, ids=lambda names: names[2])
+def test_class_folders_in_every_spelling(tmp_path, names):
+    faces = some_faces()
+    write_tree(tmp_path, class_folders(faces, names))
+    assert_same(load(tmp_path), in_class_order(faces))
+
+
+def test_class_folders_in_archives(tmp_path):
+    faces = some_faces()
+    files = class_folders(faces)
+    for content in (pack_zip(files), gzip.compress(pack_tar(files))):
+        (tmp_path / "set").write_bytes(content)
+        assert_same(load(tmp_path / "set"), in_class_order(faces))
+
+
+def test_images_train_and_validation_even_if_the_archive_holds_its_tree_twice(tmp_path):
+    faces = some_faces(sizes=(6, 5, 0))
+    splits = ("train", "validation", "-")
+    once = class_folders(faces, splits=splits, root="images/")
+    write_tree(tmp_path, once | class_folders(faces, splits=splits, root="images/images/"))
+    found = load(tmp_path)
+    assert_same(found, in_class_order(faces))
+    assert "read once" in found.notes[0]
+
+
+def test_kaggles_file_names_tell_the_split(tmp_path):
+    faces = some_faces()
+    files = {
+        f"{'train' if s == 'Training' else 'test'}/{EMOTIONS[k].lower()}/{s}_{i}.jpg": png(image)
+        for i, (image, k, s) in enumerate(zip(faces.images, faces.labels, faces.split, strict=True))
+    }
+    write_tree(tmp_path, files)
+    assert_same(load(tmp_path), in_class_order(faces))
+
+
+def test_ones_own_pictures_of_any_size_and_colour_become_48_by_48_grey_and_it_is_said(tmp_path):
+    from PIL import Image
+
+    for i, mode in enumerate(("RGB", "RGBA", "P", "LA", "CMYK", "1", "I;16", "L")):
+        (tmp_path / EMOTIONS[i % 7]).mkdir(exist_ok=True)
+        suffix = "jpg" if mode == "CMYK" else "png"
+        Image.new(mode, (90 + i, 64)).save(tmp_path / EMOTIONS[i % 7] / f"{i}.{suffix}")
+    found = load(tmp_path)
+    assert found.images.shape == (8, 48, 48)
+    assert "8 of 8 images converted to 48×48 grey" in found.notes
+
+
+def test_a_constant_colour_stays_its_grey_value(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "happy").mkdir()
+    Image.new("RGB", (200, 100), (77, 77, 77)).save(tmp_path / "happy" / "a.png")
+    Image.new("RGBA", (60, 60), (0, 0, 0, 0)).save(tmp_path / "happy" / "b.png")
+    assert [set(np.unique(image)) for image in load(tmp_path).images] == [{77}, {255}]
+
+
+def test_images_without_class_folders_are_unlabelled(tmp_path):
+    faces = some_faces()
+    write_tree(tmp_path, {f"{i:04}.png": png(image) for i, image in enumerate(faces.images)})
+    found = load(tmp_path)
+    assert_same(found, faces, labels=False, split=False)
+    assert set(found.labels) == {-1}
+    assert_same(load(tmp_path / "0003.png"), faces[3], labels=False, split=False)
+
+
+def test_ferplus_generator_folders_bring_their_votes(tmp_path):
+    faces = some_faces()
+    votes = np.random.default_rng(0).multinomial(10, [0.1] * 10, len(faces))
+    folders = dict(zip(SPLITS, ("Train", "Valid", "Test"), strict=True))
+    for split in SPLITS:
+        rows = np.flatnonzero(faces.split == split)
+        folder = f"FER2013{folders[split]}"
+        table = io.StringIO()
+        for i in rows:
+            csv.writer(table).writerow([f"fer{i:07}.png", "(0, 0, 48, 48)", *votes[i]])
+        files = {f"{folder}/fer{i:07}.png": png(faces.images[i]) for i in rows}
+        write_tree(tmp_path, files | {f"{folder}/label.csv": table.getvalue().encode()})
+    found = load(tmp_path)
+    assert_same(found, faces, labels=False)
+    np.testing.assert_array_equal(found.votes, votes)
+    np.testing.assert_array_equal(found.labels, data.plurality(votes))
+
+
+def test_numbered_images_beside_a_table_of_ids_and_labels(tmp_path):
+    faces = some_faces()
+    table = "id,label\n" + "".join(f"{i},{k}\n" for i, k in enumerate(faces.labels))
+    files = {f"train_img/{i:05}.jpg": png(image) for i, image in enumerate(faces.images)}
+    files |= {f"test_img/{i:04}.jpg": png(faces.images[i]) for i in range(3)}
+    write_tree(tmp_path, files | {"train.csv": table.encode()})
+    found = load(tmp_path)
+    assert_same(found, faces, split=False)
+    assert "test_img/ have no label" in found.notes[0]
+    with pytest.raises(DataError, match="give the folder"):
+        load(tmp_path / "train.csv")
+    (tmp_path / "train_img" / "00002.jpg").unlink()
+    with pytest.raises(DataError, match="no image for id 2 in train_img/"):
+        load(tmp_path)
+
+
+def test_class_names_are_read_as_written_in_the_wild():
+    for names in SPELLINGS:
+        assert [class_of(name) for name in names] == list(range(7))
+    for name in ("contempt", "7", "unhappy", "", "images", "٣"):
+        assert class_of(name) is None
+
+
+def parquet(faces, picture, label, struct, names=None) -> bytes:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pictures = [png(image) for image in faces.images]
+    if struct:
+        pictures = [{"bytes": content, "path": None} for content in pictures]
+    table = pa.table({picture: pictures, label: faces.labels})
+    if names:
+        labels = [names.index(EMOTIONS[k].lower()) for k in faces.labels]
+        about = {"info": {"features": {label: {"names": names, "_type": "ClassLabel"}}}}
+        table = pa.table({picture: pictures, label: labels})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("picture", "label", "struct"),
+    [("image", "label", True), ("img_bytes", "labels", False), ("jpg", "cls", False)],
+)
+def test_parquet_in_its_column_forms(tmp_path, picture, label, struct):
+    faces = some_faces()
+    for split, name in zip(SPLITS, ("train", "valid", "test"), strict=True):
+        content = parquet(faces.of(split), picture, label, struct)
+        write_tree(tmp_path, {f"data/{name}-00000-of-00001.parquet": content})
+    assert_same(load(tmp_path), faces)
+
+
+def test_parquet_class_names_of_the_file_count_not_their_order(tmp_path):
+    faces = some_faces()
+    names = sorted(name.lower() for name in EMOTIONS)
+    (tmp_path / "x").write_bytes(parquet(faces, "image", "label", True, names))
+    assert_same(load(tmp_path / "x"), faces, split=False)
+
+
+# --- votes
+
+
+def vote_table(faces, votes) -> bytes:
+    rows = [
+        f"{split},{'' if i == 2 else f'fer{i:07}.png'},{','.join(map(str, vote))}"
+        for i, (split, vote) in enumerate(zip(faces.split, votes, strict=True))
+    ]
+    header = ",".join(("Usage", "Image name", *data.VOTE_COLUMNS))
+    return "\r\n".join([header, *rows, ""]).encode()
+
+
+@pytest.fixture
+def voted(tmp_path, monkeypatch):
+    """A set that passes for FER2013, with votes that follow its labels."""
+    from fer_utils.data import votes as module
+
+    faces = some_faces()
+    votes = np.zeros((len(faces), 10), int)
+    votes[
+        np.arange(len(faces)), [module.EMOTION_OF_COLUMN.index(EMOTIONS[k]) for k in faces.labels]
+    ] = 10
+    (tmp_path / "faces.csv").write_bytes(csv_text(faces))
+    (tmp_path / "votes.csv").write_bytes(vote_table(faces, votes))
+    monkeypatch.setattr(module, "FER2013_PIXELS", data.faces.pixel_checksum(faces.images))
+    return tmp_path, faces, votes
+
+
+def test_votes_join_by_row_and_keep_all_ten_columns(voted):
+    folder, faces, votes = voted
+    found = load(folder / "faces.csv", votes=folder / "votes.csv")
+    assert_same(found, faces)
+    np.testing.assert_array_equal(found.votes, votes)
+    np.testing.assert_array_equal(data.plurality(found.votes), faces.labels)
+    np.testing.assert_array_equal(found.of("PublicTest").votes, votes[faces.split == "PublicTest"])
+
+
+def test_votes_refuse_every_set_but_the_same_in_the_same_order(voted):
+    folder, faces, votes = voted
+
+    def join(faces, votes=votes, names=faces, match=""):
+        (folder / "other.csv").write_bytes(csv_text(faces))
+        (folder / "votes.csv").write_bytes(vote_table(names, votes))
+        with pytest.raises(DataError, match=match):
+            load(folder / "other.csv", votes=folder / "votes.csv")
+
+    swapped = np.arange(len(faces))
+    swapped[:2] = [1, 0]
+    join(faces[:-1], match="votes for 15 faces, .* has 14")
+    join(faces[::-1], match="row 0 .line 2.: Training, but PrivateTest")
+    join(faces[swapped], match="images in their published order")
+    join(faces, np.roll(votes, 3, axis=1), match="another order")
+    votes = votes.astype(object)
+    votes[4, 3] = "x"
+    join(faces, votes, match="row 4 .line 6.: vote 'x'")
+
+
+def test_plurality_agreement_and_not_a_face_on_paper():
+    votes = np.array(
+        [
+            [6, 0, 2, 1, 1, 0, 0, 0, 0, 0],  # neutral
+            [0, 0, 0, 0, 5, 5, 0, 0, 0, 0],  # a tie
+            [0, 0, 0, 0, 0, 0, 3, 7, 0, 0],  # contempt: none of the seven
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 10],  # no face
+            [0] * 10,
+        ]
+    )
+    assert data.plurality(votes).tolist() == [6, -1, -1, -1, -1]
+    assert data.agreement(votes).tolist() == [0.6, 0.5, 0.7, 1.0, 0.0]
+    assert data.not_a_face(votes).tolist() == [False, False, False, True, False]
+
+
+# --- the description
+
+
+def test_describe_finds_copies_leaks_conflicts_and_blanks():
+    faces = some_faces(sizes=(4, 2, 2))
+    images, labels = faces.images.copy(), np.array([0, 1, 2, 3, 0, 5, 3, 5])
+    images[4] = images[0]  # Training 0 again in PublicTest, same label
+    images[6] = images[5]  # PublicTest 5 again in PrivateTest, other label
+    images[2] = 9
+    found = data.describe(Faces(images, labels, faces.split))
+    assert (found.distinct, found.copy_groups, found.conflicting_groups) == (6, 2, 1)
+    assert found.copies_across == {("PublicTest", "Training"): 1, ("PrivateTest", "PublicTest"): 1}
+    assert found.conflicting_rows.tolist() == [5, 6]
+    assert found.blank_rows.tolist() == [2]
+    assert found.counts.sum() == 8 and found.counts[3].tolist() == [1, 0, 1]
+    pixels = images[:4] / 255
+    assert found.mean == pytest.approx(pixels.mean()) and found.sd == pytest.approx(pixels.std())
+    assert "6 distinct images" in str(found)
+
+
+@real
+def test_the_published_set_has_its_known_figures():
+    found = data.describe(load(REAL))
+    assert found.published.startswith("FER2013 as published")
+    assert found.counts.tolist() == [
+        [3995, 467, 491],
+        [436, 56, 55],
+        [4097, 496, 528],
+        [7215, 895, 879],
+        [4830, 653, 594],
+        [3171, 415, 416],
+        [4965, 607, 626],
+    ]
+    assert (found.distinct, found.copy_groups, found.conflicting_groups) == (34034, 1516, 57)
+    assert list(found.copies_across.values()) == [280, 288, 44]
+    blank = [6458, 7629, 10423, 11286, 13148, 13402, 13988, 15894, 22198, 22927, 28601, 30002]
+    assert found.blank_rows.tolist() == blank
+    assert (round(found.mean, 5), round(found.sd, 5)) == (0.50774, 0.25501)
+
+
+@real
+@pytest.mark.skipif(not VOTES, reason="FER_VOTES does not say where fer2013new.csv lies")
+def test_the_published_votes_join_and_have_their_known_figures():
+    faces = load(REAL, votes=VOTES)
+    assert (faces.votes.sum(axis=1) != 10).sum() == 1
+    assert data.not_a_face(faces.votes).sum() == 176  # 173 of them without an image name
+
+
+# --- the cache
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A table, a cache folder, and a count of how often the table is really read."""
+    path, folder, reads = tmp_path / "faces.csv", tmp_path / "cache", []
+    path.write_bytes(csv_text(some_faces()))
+    monkeypatch.setenv("FER_CACHE", str(folder))
+    monkeypatch.setattr(cache_module, "WORTH_IT", 0)
+    monkeypatch.setattr(cache_module, "SETTLED_AFTER", -1)
+    read = data.read_and_recognise
+    monkeypatch.setattr(data, "read_and_recognise", lambda path: reads.append(path) or read(path))
+    return path, folder, reads
+
+
+def test_a_second_load_comes_from_the_cache(cached):
+    path, folder, reads = cached
+    first, second = load(path), load(path)
+    assert_same(second, first)
+    assert len(reads) == 1 and second.notes == first.notes
+    assert [file.suffix for file in folder.iterdir()] == [".npz"]
+
+
+def test_a_changed_source_is_read_again_even_if_size_and_time_were_put_back(cached):
+    path, _, reads = cached
+    load(path)
+    before = path.stat()
+    text = path.read_bytes()
+    time.sleep(0.02)  # ticks of the clock that stamps files are up to 10 ms
+    path.write_bytes(text.replace(b"Usage\n", b"Usage\n", 1)[:-12] + b"x" * 12)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(DataError):
+        load(path)
+    other = some_faces(1)
+    path.write_bytes(csv_text(other))
+    assert_same(load(path), other)
+    assert len(reads) == 3
+
+
+def test_a_file_of_this_moment_is_not_cached_yet(cached, monkeypatch):
+    path, folder, reads = cached
+    monkeypatch.setattr(cache_module, "SETTLED_AFTER", 60)
+    load(path)
+    load(path)
+    assert len(reads) == 2 and not folder.exists()
+
+
+def test_a_damaged_cache_is_rebuilt(cached):
+    path, folder, reads = cached
+    expected = load(path)
+    (file,) = folder.iterdir()
+    whole = file.read_bytes()
+    damaged = [
+        b"",
+        b"no zip",
+        whole[:100],
+        whole[: len(whole) // 2],
+        whole[:-1],
+        whole + b"x" * 70000,
+    ]
+    for at in range(40, len(whole), len(whole) // 40):
+        damaged.append(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+    for i, content in enumerate(damaged):
+        file.write_bytes(content)
+        assert_same(load(path), expected), i
+    load(path)
+    assert file.stat().st_size == len(whole)
+    assert len(reads) > 40
+
+
+def test_a_folder_is_cached_until_one_of_its_files_changes(cached, tmp_path):
+    _, _, reads = cached
+    faces, folder = some_faces(), tmp_path / "images"
+    files = class_folders(faces)
+    write_tree(folder, files)
+    for _ in range(2):
+        assert_same(load(folder), in_class_order(faces))
+    assert len(reads) == 1
+    (folder / next(iter(files))).unlink()
+    assert len(load(folder)) == len(faces) - 1
+
+
+def test_without_a_writable_cache_folder_everything_works(cached, monkeypatch, tmp_path):
+    path, _, reads = cached
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "deeper", "/proc/nowhere"):
+        monkeypatch.setenv("FER_CACHE", str(place))
+        assert len(load(path)) == len(load(path)) == sum(SIZES)
+    assert len(reads) == 6
+
+
+def test_two_processes_may_load_at_once(cached):
+    path, folder, _ = cached
+    script = (
+        "import sys; from fer_utils import data; from fer_utils.data import cache\n"
+        "cache.WORTH_IT, cache.SETTLED_AFTER = 0, -1\n"
+        "print({data.load(sys.argv[1]).checksum() for _ in range(20)})"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = {job.communicate()[0].strip() for job in jobs}
+    assert told == {str({some_faces().checksum()})}
+    assert [file.suffix for file in folder.iterdir()] == [".npz"]
+
+
+def test_the_module_imports_with_numpy_alone():
+    script = (
+        "import sys, fer_utils.data\n"
+        "print([m for m in ('torch', 'pandas', 'pyarrow', 'PIL', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_says_what_a_path_holds_or_one_line(tmp_path):
+    (tmp_path / "faces.csv").write_bytes(csv_text(some_faces()))
+    command = [sys.executable, "-m", "fer_utils.data"]
+    good = subprocess.run([*command, tmp_path / "faces.csv"], capture_output=True, text=True)
+    assert good.returncode == 0 and good.stdout.startswith("15 faces: no published set")
+    bad = subprocess.run([*command, tmp_path / "nosuch"], capture_output=True, text=True)
+    assert bad.returncode == 1 and bad.stdout == "" and bad.stderr.count("\n") == 1
