@@ -1,0 +1,219 @@
+"""The picture that drives a filter furthest, for all filters in one batch and under a prior."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..anatomy import check_images, chunk_size, layer_name, private_copy, whole_number
+from ..chains import pool_first
+from .field import chosen, maps_at, receptive_field
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Which pictures an optimum may be.
+
+    ``Prior(bounds)``: any pixels within ``bounds`` (darkest, brightest; in model units).
+    ``Prior.natural(crops, bounds)``: mean crop plus cosine waves, each with the amplitude it
+    has over the crops; all of them together no larger than in a typical crop.
+    """
+
+    bounds: tuple
+    mean: torch.Tensor | None = None  # (channels, height, width)
+    amplitude: torch.Tensor | None = None  # (channels, height, width): sd of each cosine wave
+
+    def __post_init__(self):
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds must be (darkest, brightest), got {self.bounds}")
+
+    @classmethod
+    def natural(cls, crops, bounds):
+        check_images(crops)
+        if len(crops) < 2:
+            raise ValueError(f"a spectrum needs 2 crops or more, got {len(crops)}")
+        mean = crops.mean(0)
+        waves = _waves(crops.shape[2], crops)
+        across = _waves(crops.shape[3], crops)
+        power = sum(
+            (waves @ (part - mean) @ across.T).square().sum(0) for part in crops.split(1024)
+        )
+        return cls(bounds, mean, (power / len(crops)).sqrt())
+
+    def start(self, rows, shape, generator, like):
+        code = torch.randn(rows, *shape, generator=generator).to(like)
+        low, high = self.bounds
+        return code * 0.3 if self.mean is not None else (low + high) / 2 + code * (high - low) / 20
+
+    def picture(self, code):
+        if self.mean is not None:
+            waves, across = _waves(code.shape[2], code), _waves(code.shape[3], code)
+            code = self.mean + waves.T @ (self.amplitude * code) @ across
+        return code.clamp(*self.bounds)
+
+    def project(self, code):
+        """Back to what is allowed, in place."""
+        if self.mean is None:
+            code.clamp_(*self.bounds)
+        else:
+            length = code.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            code.mul_((code[0].numel() ** 0.5 / length).clamp(max=1))
+
+    @property
+    def step(self):
+        return 0.1 if self.mean is not None else (self.bounds[1] - self.bounds[0]) / 25
+
+
+@dataclass(frozen=True)
+class Optima:
+    """pictures (filters, restarts, channels, height, width), activation (filters, restarts)."""
+
+    pictures: torch.Tensor
+    activation: torch.Tensor
+
+
+def maximise(
+    model,
+    layer=None,
+    filters=None,
+    prior=None,
+    sign=1,
+    restarts=1,
+    steps=256,
+    seed=0,
+    shape=(1, 48, 48),
+) -> Optima:
+    """Pictures that drive each filter's activation as high (``sign=-1``: low) as they can.
+
+    Adam on the crop that a middle unit sees, all filters in one batch; the best picture
+    met on the way is kept. Each filter and restart begins from its own noise, so a filter's
+    optimum does not depend on which others are asked for.
+    """
+    name = layer_name(model, layer)
+    activation, crop = cone(model, name, shape)
+    twin = private_copy(model)
+    number = twin.get_submodule(name).out_channels
+    filters = chosen(filters, number)
+    return _ascend(
+        activation,
+        filters,
+        crop,
+        prior or Prior((0.0, 1.0)),
+        sign,
+        restarts,
+        steps,
+        seed,
+        next(twin.parameters()),
+    )
+
+
+def maximise_logits(
+    model, classes, prior=None, sign=1, restarts=1, steps=256, seed=0, shape=(1, 48, 48)
+) -> Optima:
+    """The same for whole faces and the network's outputs. They need not look like any face."""
+    twin = private_copy(model)
+    like = next(twin.parameters())
+    number = twin(torch.zeros(1, *shape).to(like)).shape[1]
+    return _ascend(
+        twin,
+        chosen(classes, number),
+        shape,
+        prior or Prior((0.0, 1.0)),
+        sign,
+        restarts,
+        steps,
+        seed,
+        like,
+    )
+
+
+def cone(model, layer, shape=(1, 48, 48)):
+    """(activation, crop): the network cut down to what one middle unit sees.
+
+    ``activation(crops (b, *crop)) -> (b, filters)``. Without padding the convolutions give a
+    crop's single unit and nothing else, a third of the work; where a random crop shows that
+    this differs from the whole network, the whole network is used.
+    """
+    name = layer_name(model, layer)
+    field = receptive_field(model, name, shape)
+    unit = field.middle[0]
+    box = field.box(unit)
+    crop = (shape[0], *field.size)
+    whole, bare = private_copy(model), pool_first(private_copy(model), keep=name)
+    for module in bare.modules():
+        if hasattr(module, "padding") and not isinstance(module.padding, str):
+            module.padding = (0, 0)
+        elif getattr(module, "padding", None) == "same":
+            module.padding = "valid"
+
+    def by_whole(crops):
+        face = crops.new_zeros(len(crops), *shape)
+        face[(slice(None), slice(None), *box)] = crops
+        return maps_at(whole, name, face)[:, :, unit[0], unit[1]]
+
+    def by_cone(crops):
+        return maps_at(bare, name, crops).flatten(2)[:, :, 0]
+
+    noise = torch.rand(2, *crop, generator=torch.Generator().manual_seed(0)).to(
+        next(whole.parameters())
+    )
+    with torch.no_grad():
+        try:
+            maps = maps_at(bare, name, noise)
+            wanted = by_whole(noise)
+            same = maps.shape[2:] == (1, 1) and torch.allclose(
+                maps[:, :, 0, 0], wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())
+            )
+        except RuntimeError:
+            same = False
+    return (by_cone if same else by_whole), crop
+
+
+def _ascend(score, which, shape, prior, sign, restarts, steps, seed, like):
+    whole_number(restarts=restarts, steps=steps)
+    if sign not in (1, -1):
+        raise ValueError(f"sign must be 1 (highest) or -1 (lowest), got {sign!r}")
+    starts = [
+        prior.start(restarts, shape, torch.Generator().manual_seed(1000003 * seed + k), like)
+        for k in which
+    ]
+    codes = torch.cat(starts)
+    which = torch.tensor(which, device=like.device).repeat_interleave(restarts)
+    best, pictures = [], []
+    for code, k in zip(codes.split(chunk_size(like)), which.split(chunk_size(like)), strict=True):
+        value, picture = _ascend_chunk(score, code.contiguous(), k[:, None], prior, sign, steps)
+        best.append(value)
+        pictures.append(picture)
+    return Optima(
+        torch.cat(pictures).unflatten(0, (-1, restarts)),
+        torch.cat(best).unflatten(0, (-1, restarts)),
+    )
+
+
+def _ascend_chunk(score, code, which, prior, sign, steps):
+    code.requires_grad_()
+    adam = torch.optim.Adam([code], lr=prior.step)
+    fade = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=prior.step / 20)
+    best = torch.full((len(code),), -torch.inf).to(code)
+    kept = torch.empty_like(code)
+    for step in range(steps + 1):
+        with torch.enable_grad():
+            picture = prior.picture(code)
+            value = sign * score(picture).gather(1, which)[:, 0]
+        better = value.detach() > best
+        best[better] = value.detach()[better]
+        kept[better] = picture.detach()[better]
+        if step == steps:
+            return sign * best, kept
+        code.grad = -torch.autograd.grad(value.sum(), code)[0]
+        adam.step()
+        fade.step()
+        with torch.no_grad():
+            prior.project(code)
+
+
+def _waves(length, like):
+    """Orthonormal cosine waves (DCT-II), one a row: (length, length)."""
+    place = torch.arange(length, dtype=torch.float64)
+    waves = torch.cos(torch.pi / length * (place + 0.5) * place[:, None]) * (2 / length) ** 0.5
+    waves[0] /= 2**0.5
+    return waves.to(like)
