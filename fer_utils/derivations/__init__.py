@@ -1,0 +1,84 @@
+"""The mathematics of chapter 6: shapes by counting, gradients by hand.
+
+Every backward function has the same contract::
+
+    dy      gradient of a scalar loss at the layer's output, shape of that output
+    x, …    what the forward pass was given
+    return  gradients in the order of the inputs, each with its input's shape: (dx, …)
+
+They are written in differentiable torch operations on x itself, never on a saved
+intermediate, so they can be differentiated once more. Nothing here calls autograd.
+
+- ``sizes``          output sizes of convolution, pooling, transposed convolution
+- ``normalisation``  batch norm; Ioffe & Szegedy 2015, arXiv:1502.03167
+- ``entropy``        softmax with cross-entropy; Bridle 1990, Szegedy et al. 2016 (smoothing)
+- ``layers``         LeakyReLU, max-pool, linear, convolution; Dumoulin & Visin, arXiv:1603.07285
+- ``network``        the backward pass of a whole network such as ``FerCNN``
+- ``checks``         finite differences, complex steps, a bridge to ``gradcheck``
+- ``ladder``         every check on every layer, and errors planted to see it fail; by itself:
+                     ``from fer_utils.derivations import ladder``
+"""
+
+from fer_utils.derivations.checks import (
+    as_function,
+    complex_step_error,
+    difference_errors,
+    gradients_by_torch,
+    relative_error,
+)
+from fer_utils.derivations.entropy import (
+    log_softmax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_grad,
+    softmax_cross_entropy_hessian,
+)
+from fer_utils.derivations.layers import (
+    conv2d,
+    conv2d_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    linear_backward,
+    max_pool,
+    max_pool_backward,
+)
+from fer_utils.derivations.network import network_backward
+from fer_utils.derivations.normalisation import (
+    batchnorm,
+    batchnorm_backward,
+    batchnorm_eval_backward,
+    batchnorm_jacobian,
+    batchnorm_steps,
+)
+from fer_utils.derivations.sizes import (
+    conv_output_size,
+    pool_output_size,
+    transposed_output_size,
+)
+
+__all__ = [
+    "as_function",
+    "batchnorm",
+    "batchnorm_backward",
+    "batchnorm_eval_backward",
+    "batchnorm_jacobian",
+    "batchnorm_steps",
+    "complex_step_error",
+    "conv2d",
+    "conv2d_backward",
+    "conv_output_size",
+    "difference_errors",
+    "gradients_by_torch",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "linear_backward",
+    "log_softmax",
+    "max_pool",
+    "max_pool_backward",
+    "network_backward",
+    "pool_output_size",
+    "relative_error",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+    "softmax_cross_entropy_hessian",
+    "transposed_output_size",
+]

@@ -1,0 +1,625 @@
+"""The mathematics of chapter 6: true against torch, and every check able to fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+
+from fer_utils import derivations as by_hand
+from fer_utils.derivations import (
+    conv_output_size,
+    ladder,
+    pool_output_size,
+    transposed_output_size,
+)
+from fer_utils.model import FerCNN
+
+EXACT = 1e-12  # float64 keeps 16 digits; the sums here lose two or three of them
+EPS = ladder.EPS
+same_every_time = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+CHAPTER = Path(__file__).parent.parent / "notebooks" / "06_mathematics.ipynb"
+
+
+def seeded(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+# ---- output sizes -------------------------------------------------------------------------
+
+
+def torch_conv(n, kernel, stride, padding, dilation):
+    x, weight = torch.zeros(1, 1, n), torch.zeros(1, 1, kernel)
+    return F.conv1d(x, weight, None, stride, padding, dilation).shape[2]
+
+
+def torch_pool(n, kernel, stride, padding, dilation, ceil_mode):
+    return F.max_pool1d(torch.zeros(1, 1, n), kernel, stride, padding, dilation, ceil_mode).shape[2]
+
+
+def torch_transposed(n, kernel, stride, padding, output_padding, dilation):
+    x, weight = torch.zeros(1, 1, n), torch.zeros(1, 1, kernel)
+    y = F.conv_transpose1d(x, weight, None, stride, padding, output_padding, 1, dilation)
+    return y.shape[2]
+
+
+def size_or_refusal(function, setting):
+    try:
+        return function(*setting)
+    except (ValueError, RuntimeError):
+        return "refused"
+
+
+SMALL = range(-1, 4)
+CONV = list(product(range(9), range(5), SMALL, SMALL, SMALL))
+POOL = list(product(range(9), range(5), SMALL, SMALL, SMALL, (False, True)))
+TRANSPOSED = list(product(range(6), range(4), SMALL, SMALL, SMALL, SMALL))
+
+
+@pytest.mark.parametrize(
+    "mine, torchs, space",
+    [
+        (conv_output_size, torch_conv, CONV),
+        (pool_output_size, torch_pool, POOL),
+        (transposed_output_size, torch_transposed, TRANSPOSED),
+    ],
+    ids=["conv", "pool", "transposed"],
+)
+def test_sizes_and_refusals_are_torchs_on_thousands_of_settings(mine, torchs, space):
+    for setting in random.Random(0).sample(space, 1500):
+        assert size_or_refusal(mine, setting) == size_or_refusal(torchs, setting), setting
+
+
+axis = st.tuples(
+    st.integers(1, 40), st.integers(1, 9), st.integers(1, 5), st.integers(0, 9), st.integers(1, 4)
+)
+
+
+@same_every_time
+@given(axis, axis)
+def test_each_axis_of_a_convolution_has_its_own_size(rows, columns):
+    n, kernel, stride, padding, dilation = zip(rows, columns, strict=True)
+    x, weight = torch.zeros(1, 1, *n), torch.zeros(1, 1, *kernel)
+
+    def torchs():
+        return tuple(F.conv2d(x, weight, None, stride, padding, dilation).shape[2:])
+
+    mine = size_or_refusal(conv_output_size, (n, kernel, stride, padding, dilation))
+    assert mine == size_or_refusal(torchs, ())
+
+
+@same_every_time
+@given(axis, st.booleans())
+def test_pooling_sizes_are_torchs_beyond_the_small_ones(setting, ceil_mode):
+    setting = (*setting, ceil_mode)
+    assert size_or_refusal(pool_output_size, setting) == size_or_refusal(torch_pool, setting)
+
+
+@same_every_time
+@given(axis, st.integers(0, 6))
+def test_transposed_sizes_are_torchs_beyond_the_small_ones(setting, output_padding):
+    n, kernel, stride, padding, dilation = setting
+    setting = (n, kernel, stride, padding, output_padding, dilation)
+    mine = size_or_refusal(transposed_output_size, setting)
+    assert mine == size_or_refusal(torch_transposed, setting)
+
+
+def counted(n, kernel, stride, padding, dilation):
+    """Try every start and count those whose last value still lies inside."""
+    room, span = n + 2 * padding, dilation * (kernel - 1) + 1
+    return sum(start + span <= room for start in range(0, room, stride))
+
+
+def settings_that_count_wrongly(size):
+    valid = [s for s in CONV if size_or_refusal(conv_output_size, s) != "refused"]
+    return [s for s in valid if size(*s) != counted(*s)]
+
+
+def settings_that_dont_come_back(size):
+    """A transposed convolution undoes the size, whatever output_padding below the stride."""
+    space = product(range(1, 9), range(1, 5), range(1, 4), range(3))
+    return [
+        (n, k, s, extra)
+        for n, k, s, extra in space
+        if extra < s and size(transposed_output_size(n, k, s, 0, extra), k, s, 0, 1) != n
+    ]
+
+
+def without_floor(n, kernel, stride, padding, dilation):
+    return Fraction(n + 2 * padding - dilation * (kernel - 1) - 1, stride) + 1
+
+
+def test_a_convolution_has_as_many_outputs_as_windows_fit():
+    assert settings_that_count_wrongly(conv_output_size) == []
+    assert settings_that_dont_come_back(conv_output_size) == []
+
+
+def test_a_missing_floor_is_caught_by_counting_by_torch_and_by_inversion():
+    assert settings_that_count_wrongly(without_floor)
+    assert settings_that_dont_come_back(without_floor)
+    assert any(torch_conv(*s) != without_floor(*s) for s in [(48, 5, 2, 0, 1), (9, 2, 2, 0, 1)])
+
+
+def test_ceil_mode_drops_a_window_that_would_start_in_the_right_padding():
+    assert pool_output_size(5, 2, 2) == 2
+    assert pool_output_size(5, 2, 2, ceil_mode=True) == 3
+    # 4 + 2·1 values, step 3: ⌈4/3⌉ + 1 = 3 windows, but the third starts at 6 ≥ n + p = 5
+    assert pool_output_size(4, 2, 3, 1, ceil_mode=True) == 2
+
+
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ({"n": 4, "kernel": 5, "dilation": 2}, "kernel=5 with dilation=2 spans 9 .* padding >= 3"),
+        ({"n": 4, "kernel": 0}, "kernel=0 must be at least 1"),
+        ({"n": 0, "kernel": 1, "padding": 3}, "n=0 must be at least 1"),
+        ({"n": 4, "kernel": 2, "stride": 0}, "stride=0"),
+        ({"n": 4, "kernel": 2, "padding": -1}, "padding=-1"),
+        ({"n": 4, "kernel": 2.5}, "kernel=2.5 must be an integer"),
+        ({"n": "48", "kernel": 5}, "n='48' must be an integer"),
+        ({"n": (4, 4), "kernel": (1, 2, 3)}, "n has 2 entries, other settings 3"),
+    ],
+)
+def test_an_impossible_convolution_is_refused_by_name(setting, says):
+    with pytest.raises(ValueError, match=says):
+        conv_output_size(**setting)
+
+
+def test_the_padding_that_a_refusal_proposes_is_the_smallest_that_works():
+    for n, kernel, dilation in product(range(1, 6), range(2, 8), range(1, 4)):
+        span = dilation * (kernel - 1) + 1
+        if span <= n:
+            continue
+        with pytest.raises(ValueError) as refusal:
+            conv_output_size(n, kernel, dilation=dilation)
+        least = int(str(refusal.value).split(">= ")[1].split()[0])
+        assert conv_output_size(n, kernel, 1, least, dilation) >= 1
+        with pytest.raises(ValueError):
+            conv_output_size(n, kernel, 1, least - 1, dilation)
+
+
+# ---- gradients: every rung, on every layer, and on every planted error -----------------------
+
+LAYERS = ladder.layers(seed=4)
+PLANTED = [(name, what) for name, layer in LAYERS.items() for what in layer.wrong]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_rung_confirms_the_gradient_of(name):
+    climbed = ladder.climb(LAYERS[name])
+    assert all(held for _, held in climbed.values()), climbed
+
+
+@pytest.mark.parametrize("name, what", PLANTED, ids=": ".join)
+def test_every_rung_catches(name, what):
+    climbed = ladder.climb(LAYERS[name], LAYERS[name].wrong[what])
+    assert not any(held for _, held in climbed.values()), climbed
+
+
+def test_a_rung_holds_no_gradient_that_is_not_a_number():
+    layer = LAYERS["LeakyReLU"]
+    climbed = ladder.climb(layer, lambda dy, x: dy * math.nan)
+    assert not any(held for _, held in climbed.values()), climbed
+
+
+def test_the_planted_batch_norm_is_right_where_nothing_is_planted():
+    layer = LAYERS["batch norm"]
+    x, gamma, _ = layer.inputs
+    right = by_hand.batchnorm_backward(layer.dy, x, gamma, EPS)
+    assert by_hand.relative_error(ladder.norm_pass(layer.dy, x, gamma), right) <= EXACT
+
+
+def test_gradgradcheck_alone_does_not_see_a_wrong_sign():
+    layer = LAYERS["linear"]
+    wrong = by_hand.as_function(
+        layer.forward, lambda dy, *inputs: tuple(-g for g in layer.backward(dy, *inputs))
+    )
+    assert gradgradcheck(wrong, [x.clone().requires_grad_() for x in layer.inputs])
+
+
+def test_a_function_that_saves_x_hat_as_a_constant_fails_gradgradcheck():
+    layer = LAYERS["batch norm"]
+    naive = by_hand.as_function(
+        layer.forward, lambda dy, x, g, b: by_hand.batchnorm_backward(dy, x.detach(), g, EPS)
+    )
+    inputs = [x.clone().requires_grad_() for x in layer.inputs]
+    assert gradcheck(naive, inputs)
+    assert not gradgradcheck(naive, inputs, raise_exception=False)
+
+
+# ---- properties against torch --------------------------------------------------------------
+
+
+@same_every_time
+@given(axis, axis, st.integers(0, 99))
+def test_both_gradients_of_any_convolution_are_torchs(rows, columns, seed):
+    n, kernel, stride, padding, dilation = zip(rows, columns, strict=True)
+    n = [size % 12 + 1 for size in n]
+    kernel, padding, draw = [k % 4 + 1 for k in kernel], [p % 3 for p in padding], seeded(seed)
+    try:
+        small = conv_output_size(tuple(n), tuple(kernel), stride, tuple(padding), dilation)
+    except ValueError:
+        return
+    x, weight, dy = draw(2, 2, *n), draw(3, 2, *kernel), draw(2, 3, *small)
+    torchs = by_hand.gradients_by_torch(
+        lambda x, w: F.conv2d(x, w, None, stride, padding, dilation), [x, weight], dy
+    )
+    mine = by_hand.conv2d_backward(dy, x, weight, stride, tuple(padding), dilation)
+    for hand, reference in zip(mine[:2], torchs, strict=True):
+        torch.testing.assert_close(hand, reference, rtol=EXACT, atol=EXACT)
+
+
+@same_every_time
+@given(st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(1, 4), st.integers(0, 99))
+def test_max_pool_gives_ties_to_the_same_pixel_as_torch(kernel, stride, padded, levels, seed):
+    padding = kernel // 2 if padded else 0
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, levels, (2, 2, 7, 6), generator=generator).double()
+    y = F.max_pool2d(x, kernel, stride, padding)
+    assert torch.equal(by_hand.max_pool(x, kernel, stride, padding), y)
+    dy = seeded(seed)(*y.shape)
+    (torchs,) = by_hand.gradients_by_torch(
+        lambda x: F.max_pool2d(x, kernel, stride, padding), [x], dy
+    )
+    mine = by_hand.max_pool_backward(dy, x, kernel, stride, padding)
+    torch.testing.assert_close(mine, torchs, rtol=0, atol=EXACT)
+
+
+def test_max_pool_gives_a_constant_window_to_its_first_pixel():
+    dx = by_hand.max_pool_backward(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2, 2), 2)
+    assert dx.flatten().tolist() == [1, 0, 0, 0]
+
+
+def test_max_pool_follows_torch_to_the_last_nan_of_a_window():
+    x = torch.tensor([[1.0, math.nan], [math.nan, 9.0]]).view(1, 1, 2, 2)
+    dy = torch.ones(1, 1, 1, 1)
+    (torchs,) = by_hand.gradients_by_torch(lambda x: F.max_pool2d(x, 2), [x], dy)
+    assert torch.equal(by_hand.max_pool_backward(dy, x, 2), torchs)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.05])
+def test_at_zero_leaky_relu_takes_the_left_slope_as_torch(slope):
+    x, dy = torch.tensor([-1.0, -0.0, 0.0, 2.0]), torch.ones(4)
+    (torchs,) = by_hand.gradients_by_torch(lambda x: F.leaky_relu(x, slope), [x], dy)
+    mine = by_hand.leaky_relu_backward(dy, x, slope)
+    assert torch.equal(mine, torchs)
+    assert mine[2] == slope
+
+
+@same_every_time
+@given(
+    st.integers(2, 6), st.integers(1, 4), st.sampled_from([(), (3,), (2, 3)]),
+    st.sampled_from([1e-5, 1e-2, 1.0]), st.integers(0, 99),
+)  # fmt: skip
+def test_batch_norms_gradients_are_torchs_for_vectors_and_images(b, channels, size, eps, seed):
+    draw = seeded(seed)
+    x, gamma, beta, dy = draw(b, channels, *size), draw(channels), draw(channels), None
+    dy = draw(*x.shape)
+    torchs = by_hand.gradients_by_torch(
+        lambda x, g, b: F.batch_norm(x, None, None, g, b, True, 0.0, eps), [x, gamma, beta], dy
+    )
+    mine = by_hand.batchnorm_backward(dy, x, gamma, eps)
+    # two nearly equal values divide by √ε, at most 316: as many digits go to rounding
+    for hand, reference in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(hand, reference, rtol=1e-9, atol=1e-11)
+
+
+@same_every_time
+@given(
+    st.integers(1, 4), st.integers(1, 8), st.booleans(), st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 99),
+)  # fmt: skip
+def test_cross_entropys_gradient_is_torchs(b, k, soft, smoothing, temperature, seed):
+    draw, generator = seeded(seed), torch.Generator().manual_seed(seed)
+    z = 5 * draw(b, k)
+    y = draw(b, k).softmax(1) if soft else torch.randint(0, k, (b,), generator=generator)
+
+    def loss(z):
+        return F.cross_entropy(z / temperature, y, reduction="none", label_smoothing=smoothing)
+
+    options = {"label_smoothing": smoothing, "temperature": temperature}
+    (torchs,) = by_hand.gradients_by_torch(loss, [z], torch.ones(b).double())
+    mine = by_hand.softmax_cross_entropy_grad(z, y, **options)
+    torch.testing.assert_close(mine, torchs, rtol=EXACT, atol=EXACT)
+    value = by_hand.softmax_cross_entropy(z, y, **options)
+    torch.testing.assert_close(value, loss(z), rtol=EXACT, atol=EXACT)
+
+
+# ---- batch norm --------------------------------------------------------------------------
+
+
+def test_the_six_steps_are_what_autograd_finds_at_each_node():
+    draw = seeded(7)
+    x, gamma, beta, dy = draw(4, 3, 2, 2), draw(3), draw(3), draw(4, 3, 2, 2)
+    nodes = {"x": x, "gamma": gamma, "beta": beta}
+    for leaf in nodes.values():
+        leaf.requires_grad_()
+    nodes["mean"] = x.mean((0, 2, 3), keepdim=True)
+    nodes["var"] = ((x - nodes["mean"]) ** 2).mean((0, 2, 3), keepdim=True)
+    nodes["x_hat"] = (x - nodes["mean"]) / (nodes["var"] + EPS).sqrt()
+    y = gamma.view(1, 3, 1, 1) * nodes["x_hat"] + beta.view(1, 3, 1, 1)
+    torchs = dict(zip(nodes, torch.autograd.grad(y, nodes.values(), dy), strict=True))
+    steps = by_hand.batchnorm_steps(dy, x.detach(), gamma.detach(), EPS)
+    assert set(steps) == set(torchs)
+    for name, gradient in steps.items():
+        assert by_hand.relative_error(gradient, torchs[name].view_as(gradient)) <= EXACT, name
+
+
+def test_six_steps_and_one_line_agree():
+    draw = seeded(8)
+    x, gamma, dy = draw(4, 3, 2, 2), draw(3), draw(4, 3, 2, 2)
+    steps = by_hand.batchnorm_steps(dy, x, gamma, EPS)
+    line = by_hand.batchnorm_backward(dy, x, gamma, EPS)
+    assert by_hand.relative_error(line, [steps[n] for n in ("x", "gamma", "beta")]) <= EXACT
+
+
+@pytest.mark.parametrize("m", [2, 3, 17, 128])
+def test_the_jacobian_stops_the_mean_and_nearly_stops_x_hat(m):
+    x, gamma, eps = seeded(m)(m), 1.7, 0.1
+    jacobian = by_hand.batchnorm_jacobian(x, gamma, eps)
+    one = torch.ones(1).double()
+    numeric = torch.autograd.functional.jacobian(
+        lambda x: by_hand.batchnorm(x[:, None], gamma * one, one, eps)[:, 0], x
+    )
+    torch.testing.assert_close(jacobian, numeric, rtol=EXACT, atol=EXACT)
+    std = (x.var(correction=0) + eps).sqrt()
+    x_hat = (x - x.mean()) / std
+    torch.testing.assert_close(jacobian, jacobian.T, rtol=0, atol=0)
+    assert (jacobian @ torch.ones(m).double()).abs().max() <= EXACT
+    torch.testing.assert_close(jacobian @ x_hat, gamma * eps / std**3 * x_hat)
+    expected = torch.full((m,), float(gamma / std)).double()
+    expected[:2] = torch.stack([0 * std, gamma * eps / std**3])
+    torch.testing.assert_close(torch.linalg.eigvalsh(jacobian), expected)
+
+
+def test_in_eval_mode_batch_norm_passes_everything_back():
+    draw = seeded(9)
+    x, gamma, beta, dy = draw(3, 2, 2, 2), draw(2), draw(2), draw(3, 2, 2, 2)
+    mean, var = draw(2), draw(2).abs()
+    torchs = by_hand.gradients_by_torch(
+        lambda x, g, b: F.batch_norm(x, mean, var, g, b, False, 0.0, EPS), [x, gamma, beta], dy
+    )
+    mine = by_hand.batchnorm_eval_backward(dy, x, gamma, mean, var, EPS)
+    assert by_hand.relative_error(mine, torchs) <= EXACT
+
+
+def test_without_eps_nothing_along_x_hat_comes_back():
+    draw = seeded(10)
+    x, gamma, dy = draw(5, 2), draw(2), draw(5, 2)
+    dx, _, _ = by_hand.batchnorm_backward(dy, x, gamma, 0.0)
+    assert (dx * (x - x.mean(0))).sum(0).abs().max() <= EXACT
+
+
+def test_a_constant_channel_has_a_gradient_only_with_eps():
+    x, dy, gamma = torch.ones(4, 2).double(), seeded(0)(4, 2), torch.ones(2).double()
+    x[:, 0] = torch.arange(4)
+    dx, _, _ = by_hand.batchnorm_backward(dy, x, gamma, 1e-4)
+    torch.testing.assert_close(dx[:, 1], 100 * (dy[:, 1] - dy[:, 1].mean()))  # 1/√ε = 100
+    with pytest.raises(ValueError, match=r"channels \[1\] of x are constant and eps=0"):
+        by_hand.batchnorm_backward(dy, x, gamma, 0.0)
+
+
+@pytest.mark.parametrize(
+    "dy, x, gamma, eps, says",
+    [
+        ((1, 3), (1, 3), (3,), 0.1, "one value a channel"),
+        ((4, 2), (4, 3), (3,), 0.1, r"dy is \(4, 2\), x is \(4, 3\)"),
+        ((4, 3), (4, 3), (4,), 0.1, r"gamma is \(4,\), must be \(3,\)"),
+        ((4,), (4,), (4,), 0.1, "x must be"),
+        ((0, 3), (0, 3), (3,), 0.1, "not empty"),
+        ((4, 3), (4, 3), (3,), -0.1, "eps=-0.1 must not be negative"),
+    ],
+)
+def test_batch_norm_refuses(dy, x, gamma, eps, says):
+    draw = seeded(0)
+    with pytest.raises(ValueError, match=says):
+        by_hand.batchnorm_backward(draw(*dy), draw(*x), draw(*gamma), eps)
+
+
+def test_torch_refuses_one_value_a_channel_too():
+    with pytest.raises(ValueError):
+        F.batch_norm(torch.ones(1, 3), None, None, training=True)
+
+
+# ---- softmax with cross-entropy --------------------------------------------------------------
+
+
+def test_the_gradient_is_prediction_minus_target():
+    z = torch.tensor([[0.0, math.log(3.0)]])  # one to three
+    grad = by_hand.softmax_cross_entropy_grad(z, torch.tensor([0]))
+    torch.testing.assert_close(grad, torch.tensor([[-0.75, 0.75]]))
+
+
+def test_huge_logits_neither_overflow_nor_vanish():
+    z = torch.tensor([[1e4, -1e4, 0.0]])
+    torch.testing.assert_close(
+        by_hand.softmax_cross_entropy(z, torch.tensor([1])), torch.tensor([2e4])
+    )
+    grad = by_hand.softmax_cross_entropy_grad(z, torch.tensor([1]))
+    assert grad.tolist() == [[1, -1, 0]]
+
+
+def test_the_hessian_is_autograds_and_never_negative():
+    z, y = seeded(3)(3, 7), torch.tensor([0, 3, 6])
+    for temperature in (0.5, 1.0, 3.0):
+        hessian = by_hand.softmax_cross_entropy_hessian(z, temperature)
+        for row in range(3):
+            torchs = torch.autograd.functional.hessian(
+                lambda z, t=temperature, r=row: F.cross_entropy(z / t, y[r]), z[row]
+            )
+            torch.testing.assert_close(hessian[row], torchs, rtol=EXACT, atol=EXACT)
+        assert torch.linalg.eigvalsh(hessian).min() >= -EXACT
+        assert hessian.sum(1).abs().max() <= EXACT
+
+
+@pytest.mark.parametrize(
+    "logits, targets, says",
+    [
+        (torch.zeros(7), torch.tensor([1]), "logits must be"),
+        (torch.zeros(2, 7), torch.tensor([1]), r"fit neither class indices \(2,\)"),
+        (torch.zeros(2, 7), torch.tensor([1, 7]), "must lie in 0…6"),
+        (torch.zeros(2, 7), torch.tensor([1, -100]), "must lie in 0…6"),
+        (torch.zeros(2, 7), torch.zeros(2, 6), "nor distributions"),
+        (torch.zeros(2, 7), torch.zeros(2, 7, dtype=torch.long), "in floating point"),
+    ],
+)
+def test_cross_entropy_refuses(logits, targets, says):
+    with pytest.raises(ValueError, match=says):
+        by_hand.softmax_cross_entropy_grad(logits, targets)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: by_hand.leaky_relu_backward(torch.ones(3), torch.ones(4), 0.1),
+        lambda: by_hand.max_pool_backward(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 4, 4), 2),
+        lambda: by_hand.max_pool_backward(torch.ones(1, 1, 3), torch.ones(1, 1, 4), 2),
+        lambda: by_hand.linear_backward(torch.ones(2, 3), torch.ones(2, 4), torch.ones(3, 5)),
+        lambda: by_hand.linear_backward(torch.ones(2, 2), torch.ones(2, 4), torch.ones(3, 4)),
+        lambda: by_hand.conv2d_backward(
+            torch.ones(1, 1, 3, 3), torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3)
+        ),
+        lambda: by_hand.conv2d_backward(
+            torch.ones(1, 1, 2, 2), torch.ones(1, 2, 4, 4), torch.ones(1, 1, 3, 3)
+        ),
+        lambda: by_hand.relative_error(torch.ones(3, 1), torch.ones(3)),
+    ],
+)
+def test_shapes_that_dont_match_are_refused(call):
+    with pytest.raises(ValueError, match=r"\("):
+        call()
+
+
+def test_an_error_that_is_not_a_number_passes_no_bound():
+    nan, one = torch.tensor([math.nan]), torch.ones(1)
+    assert not by_hand.relative_error((one, nan), (one, one)) <= 1
+    assert not by_hand.relative_error((nan, one), (one, one)) <= 1
+
+
+# ---- the whole network -----------------------------------------------------------------------
+
+
+def batch(b=6):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(b, 1, 48, 48, generator=generator, dtype=torch.float64)
+    return images, torch.arange(b) % 7
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_whole_network_by_hand_is_autograd_parameter_by_parameter(training):
+    torch.manual_seed(0)
+    model, (images, targets) = FerCNN().double().train(training), batch()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss, dimages, gradients = by_hand.network_backward(model, images, targets)
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(g.requires_grad for g in (loss, dimages, *gradients.values()))
+
+    images.requires_grad_()
+    reference = F.cross_entropy(model(images), targets)
+    reference.backward()
+    torch.testing.assert_close(loss, reference.detach(), rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(dimages, images.grad, rtol=EXACT, atol=EXACT)
+    assert list(gradients) == [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        assert (gradients[name] - parameter.grad).abs().max() <= EXACT, name
+
+
+def test_a_network_without_biases_and_with_inplace_relu_is_followed_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, bias=False), nn.ReLU(inplace=True), nn.MaxPool2d(3, 1, 1),
+        nn.Linear(27, 7, bias=False),
+    ).double()  # fmt: skip
+    images, targets = seeded(0)(4, 1, 7, 7), torch.arange(4)
+    _, _, gradients = by_hand.network_backward(model, images, targets)
+    z = model[2](model[1](model[0](images))).flatten(1) @ model[3].weight.T
+    torchs = torch.autograd.grad(F.cross_entropy(z, targets), list(model.parameters()))
+    assert by_hand.relative_error(list(gradients.values()), torchs) <= EXACT
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Dropout(), nn.Conv2d(1, 1, 3, padding="same"), nn.Conv2d(2, 2, 3, groups=2),
+        nn.Conv2d(1, 1, 3, padding_mode="reflect"), nn.MaxPool2d(2, ceil_mode=True),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_a_layer_without_a_derivation_is_named(layer):
+    with pytest.raises(ValueError, match="no backward pass was derived for layer '0'"):
+        by_hand.network_backward(nn.Sequential(layer), torch.zeros(1, 2, 8, 8), torch.tensor([0]))
+
+
+# ---- the chapter -----------------------------------------------------------------------------
+
+
+def answer_of_the_chapter() -> str:
+    """Run the code cells here, on a network with seeded weights, and return the answer."""
+    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
+    names = {}
+    for cell in cells:
+        source = "".join(cell["source"])
+        if "answer" in cell["metadata"].get("tags", ()):
+            return eval(source, names).data
+        if cell["cell_type"] == "code":
+            exec(source, names)
+    raise AssertionError("no cell is tagged 'answer'")
+
+
+@pytest.mark.slow
+def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch):
+    from fer_utils import plotting, runs
+
+    torch.manual_seed(0)
+    model = FerCNN().eval()
+    stub = SimpleNamespace(
+        model=lambda: model, scale=lambda images: runs.scale(torch.from_numpy(images), 0.5, 0.25)
+    )
+    monkeypatch.setattr(runs.Run, "load", lambda name: stub)
+    monkeypatch.setattr(plotting, "show", lambda *args, **kwargs: None)
+    norm, entropy = by_hand.batchnorm_backward, by_hand.softmax_cross_entropy_grad
+
+    def wrong_norm(dy, x, gamma, eps):
+        dx, dgamma, dbeta = norm(dy, x, gamma, eps)
+        return -dx, dgamma, dbeta
+
+    monkeypatch.setattr(by_hand, "batchnorm_backward", wrong_norm)
+    monkeypatch.setattr(by_hand.network, "batchnorm_backward", wrong_norm)
+    monkeypatch.setattr(by_hand, "softmax_cross_entropy_grad", lambda *a: -entropy(*a))
+
+    def wrong_size(n, *setting, **named):
+        size = conv_output_size(n, *setting, **named)
+        return size + 1 if (n, *setting) == (9, 2, 2, 0, 1) else size
+
+    monkeypatch.setattr(by_hand, "conv_output_size", wrong_size)
+    answer = answer_of_the_chapter()
+    assert "six derivatives **not confirmed**" in answer
+    assert "gradient **not confirmed**" in answer
+    assert "size formula **not confirmed**" in answer
+    equal, parameters = re.search(r"\*\*(\d+) of (\d+)\*\* parameters", answer).groups()
+    assert int(equal) < int(parameters) == 26
+    assert "First to fail: size: " in answer
+
+
+def test_the_chapters_stored_answer_confirms_the_derivations():
+    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
+    (answer,) = (c for c in cells if "answer" in c["metadata"].get("tags", ()))
+    text = "".join(answer["outputs"][0]["data"]["text/markdown"])
+    assert "six derivatives **correct** and the gradient **correct**" in text
+    assert "**26 of 26** parameters" in text
