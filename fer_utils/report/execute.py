@@ -1,0 +1,146 @@
+"""Execute stale chapters in a pool of processes, longest first, with a line of progress each."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import sys
+import time
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from fer_utils.report import ROOT, ReportError
+
+
+def execute_one(source: Path, target: Path, run: str, environment: dict[str, str | None]) -> str:
+    """Execute one notebook into ``target``, which appears whole or not at all.
+
+    Returns:
+        "" or, of a chapter that failed, cell and error in one line; the notebook as far as it got
+        is then kept as NAME.failed.ipynb.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
+    before = dict(os.environ)
+    try:
+        for key, value in environment.items():
+            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+        papermill.execute_notebook(
+            source, running, {"RUN": run}, kernel_name="python3", cwd=source.parent,
+            progress_bar=False, extra_arguments=["--log-level=CRITICAL"],
+        )  # fmt: skip
+    except Exception as error:  # whatever ends a chapter is named, and the others stop
+        if not running.exists():
+            return _plain(error)
+        os.replace(running, failed)
+        if isinstance(error, PapermillExecutionError):
+            reason = _plain(f"{error.ename}: {error.evalue}")
+            return f"cell {_number(failed, error.cell_index)} (In [{error.exec_count}]): {reason}"
+        return f"cell {_number(failed)}: {type(error).__name__}: {_plain(error)}"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    failed.unlink(missing_ok=True)
+    os.replace(running, target)
+    return ""
+
+
+def _number(failed: Path, index: int | None = None) -> int:
+    """The number in the source notebook, from 1, of the cell at ``index`` or, None, at work."""
+    about = [cell["metadata"] for cell in json.loads(failed.read_text("utf-8"))["cells"]]
+    about = [cell for cell in about if "papermill-error-cell-tag" not in cell.get("tags", ())]
+    if index is None:
+        states = [cell.get("papermill", {}).get("status") for cell in about]
+        index = states.index("running") if "running" in states else len(states) - 1
+    return sum("injected-parameters" not in cell.get("tags", ()) for cell in about[: index + 1])
+
+
+def _plain(error: object) -> str:
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, done) -> None:
+    """Execute ``(source, target, run, environment)`` jobs in their order, ``workers`` at a time.
+
+    ``done(name, seconds)`` is called after each.
+
+    Raises:
+        ReportError: a chapter failed; the chapters still at work are stopped.
+    """
+    waiting, running = list(jobs), {}
+    board = Board([job[0].stem for job in jobs])
+    workers, spawn = min(workers, len(jobs)), multiprocessing.get_context("spawn")
+    try:
+        with (spawn.Pool if workers > 1 else ThreadPool)(workers) as pool:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    running[job[0].stem] = (pool.apply_async(execute_one, job), time.monotonic())
+                    board.set(job[0].stem, "running")
+                time.sleep(0.05)
+                for name, (result, start) in list(running.items()):
+                    seconds = time.monotonic() - start
+                    if not result.ready():
+                        board.tick(name, seconds)
+                        continue
+                    del running[name]
+                    if reason := result.get():
+                        board.set(name, "FAILED", seconds)
+                        raise ReportError(f"{name}, {reason}")
+                    board.set(name, "done", seconds)
+                    done(name, seconds)
+    finally:
+        for _, target, _, _ in jobs:
+            target.with_suffix(".running.ipynb").unlink(missing_ok=True)
+
+
+class Board:
+    """Chapter, state, seconds: redrawn in place on a terminal, a line a change elsewhere."""
+
+    def __init__(self, names: list[str], stream=sys.stdout):
+        self.stream, self.live = stream, stream.isatty()
+        self.rows = dict.fromkeys(names, ("waiting", 0.0))
+        self.drawn = 0.0
+        if self.live:
+            stream.write("\n" * len(names))
+            self.draw()
+
+    def set(self, name: str, state: str, seconds: float = 0.0) -> None:
+        self.rows[name] = (state, seconds)
+        if self.live:
+            self.draw()
+        else:
+            print(self.line(name), file=self.stream, flush=True)
+
+    def tick(self, name: str, seconds: float) -> None:
+        self.rows[name] = ("running", seconds)
+        if self.live and time.monotonic() - self.drawn > 0.5:
+            self.draw()
+
+    def line(self, name: str) -> str:
+        state, seconds = self.rows[name]
+        return f"  {name:<26} {state:<8}" + (f"{seconds:6.1f} s" if seconds else "")
+
+    def draw(self) -> None:
+        self.drawn = time.monotonic()
+        lines = "".join(f"\x1b[2K{self.line(name)}\n" for name in self.rows)
+        self.stream.write(f"\x1b[{len(self.rows)}A{lines}")
+        self.stream.flush()
+
+
+def environment(
+    run: str, folder: Path, chapter: str, data: Path | None, votes: Path | None, threads: bool
+):
+    """What a chapter's kernel finds in its environment; None removes a variable."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {
+        "FER_DATA": str(data) if data else None,
+        "FER_VOTES": str(votes) if data and votes else None,
+        "FER_FIGURES": str(folder / "figures" / chapter[:2]),
+        "PYTHONPATH": path,
+    } | ({} if threads else {"OMP_NUM_THREADS": "1"})

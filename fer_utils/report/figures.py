@@ -1,0 +1,65 @@
+"""The READMEs' pictures: a fixed list of aggregates, taken from the stored notebooks.
+
+``python -m fer_utils.report.figures [FOLDER]`` writes them; nothing else does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+from fer_utils.report import ROOT, ReportError
+
+CHOSEN = (
+    "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
+)  # fmt: skip
+SHEET = "synthetic_faces"  # drawn here: no stored notebook shows single faces
+
+
+def stored(root: Path = ROOT) -> dict[str, bytes]:
+    """Every PNG of the stored notebooks, by the name that ``show`` gave it."""
+    found = {}
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                about = output.get("metadata", {}).get("image/png", {})
+                if "name" in about:
+                    found[about["name"]] = base64.b64decode("".join(output["data"]["image/png"]))
+    return found
+
+
+def sheet() -> bytes:
+    """Seven rows of twelve synthetic faces: what the embedded set looks like."""
+    from fer_utils import data, synthetic
+    from fer_utils.plotting.style import png
+    from fer_utils.plotting.synthetic import plot_sheet
+
+    faces = synthetic.faces(84)
+    return png(plot_sheet(faces.images, faces.labels, data.EMOTIONS))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folder = Path(arguments[0]) if arguments else ROOT / "figures"
+    pictures = stored()
+    try:
+        if missing := [name for name in CHOSEN if name not in pictures]:
+            raise ReportError(
+                f"no stored notebook shows {missing[0]!r}; refresh them: `make notebooks`"
+            )
+    except ReportError as error:
+        print(f"figures: {error}", file=sys.stderr)
+        return 1
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in {**{n: pictures[n] for n in CHOSEN}, SHEET: sheet()}.items():
+        partial = folder / f".{name}.png"
+        partial.write_bytes(picture)
+        partial.replace(folder / f"{name}.png")
+    print(f"{len(CHOSEN) + 1} pictures in {folder}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Fingerprints by content: what chapters and pages were made from. Imports nothing large."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from fer_utils.report import TEMPLATES
+
+PACKAGES = (
+    "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
+    "papermill", "ipykernel", "typst", "pypandoc_binary",
+)  # fmt: skip
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def content(*files: Path) -> list[str]:
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
+    """Relative path -> hash of every file below a folder; caches and half-written files aside."""
+    files = [
+        p for p in sorted(folder.glob(pattern))
+        if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith(".")
+    ]  # fmt: skip
+    return dict(zip((str(p.relative_to(folder)) for p in files), content(*files), strict=True))
+
+
+def versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def runs_folder(root: Path) -> Path:
+    return Path(os.environ.get("FER_RUNS") or root / "runs")
+
+
+def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
+    """What every chapter depends on: module, runs, data, packages."""
+    module = tree(root / "fer_utils", "**/*.py")
+    module = {k: v for k, v in module.items() if not k.startswith("report" + os.sep)}
+    runs = {name: tree(runs_folder(root) / name) for name in {run, "synthetic"}}
+    sets = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p else None for p in (data, votes)]
+    return digest(module, runs, sets, versions())
+
+
+def notebook(path: Path) -> str:
+    """A notebook's cells without their outputs."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return digest([(c["cell_type"], c["source"], c["metadata"].get("tags")) for c in cells])
+
+
+def exporters() -> str:
+    return digest(tree(TEMPLATES.parent))
+
+
+def commit(root: Path) -> tuple[str, int]:
+    """The commit in words, 'modified' where tracked files differ, and its time (0: none)."""
+
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(root), *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        revision, _, seconds = git("log", "-1", "--format=%h %ct").partition(" ")
+        if not revision:
+            return "none", 0
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return revision + (", modified" if changed else ""), int(seconds)
+    except OSError:
+        return "unknown: git is not installed", 0
