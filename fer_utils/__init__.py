@@ -2,11 +2,12 @@
 
 Floors, each importing only from those below it::
 
-    5  report · predict
-    4  train · aggregates
-    3  plotting
-    2  runs
-    1  synthetic · saliency · filters · faithfulness · metrics · derivations
+    6  report
+    5  predict · aggregates
+    4  train · plotting
+    3  runs · faithfulness
+    2  saliency · filters · cones · chains
+    1  synthetic · metrics · derivations · anatomy
     0  data · model
 """
 

@@ -1,6 +1,7 @@
 """A network as a chain of simple layers, found in any nn.Module or not at all.
 
 - ``pool_first``   the same function, cheaper: pools before what is elementwise
+- ``thin_first`` the same function, with a quicker way back through a one-channel convolution
 - ``calls``        every leaf layer in the order of its calls
 - ``split``        the leading chain of layers, and the function behind it
 
@@ -12,6 +13,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 ELEMENTWISE = (
     nn.LeakyReLU,
@@ -101,6 +103,45 @@ def _rising_until_pool(items, i):
     return 0, None
 
 
+class _ThinConv(torch.autograd.Function):
+    """A convolution of few channels; its input's gradient by one matrix product and a fold."""
+
+    @staticmethod
+    def forward(ctx, x, conv):
+        ctx.conv, ctx.size = conv, x.shape[2:]
+        return conv(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        conv = ctx.conv
+        kernel = conv.weight.flatten(1).T  # (inputs × kernel, outputs)
+        columns = kernel @ g.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
+        return F.fold(
+            columns, ctx.size, conv.kernel_size, conv.dilation, conv.padding, conv.stride
+        ), None
+
+
+class _Thin(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return _ThinConv.apply(x, self.conv)
+
+
+def thin_first(twin, keep=None):
+    """A private copy whose one-channel convolutions go back in half the time; ``keep`` stays."""
+    for name, conv in list(twin.named_modules()):
+        if (
+            type(conv) is nn.Conv2d and plain(conv) and name not in ("", keep)
+            and conv.in_channels == 1 and conv.padding_mode == "zeros"
+            and not isinstance(conv.padding, str)
+        ):  # fmt: skip
+            _replace(twin, conv, _Thin(conv))
+    return twin
+
+
 def calls(twin, images):
     """Every leaf module in the order of its calls: [(name, module, input, output)]."""
     record, handles = [], []
@@ -188,7 +229,7 @@ def plain(module) -> bool:
 
 
 def _replace(twin, old, new):
-    for parent in twin.modules():
+    for parent in list(twin.modules()):
         for name, child in parent.named_children():
             if child is old:
                 setattr(parent, name, new)

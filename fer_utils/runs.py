@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -105,7 +106,9 @@ def load_weights(path: Path) -> tuple[nn.Module, dict]:
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
     except FileNotFoundError:
-        raise RunError(f"{path}: no weights there; this fit ships history and predictions") from None
+        raise RunError(
+            f"{path}: no weights there; this fit ships history and predictions"
+        ) from None
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}: not the weights of a known network ({reason})") from error
@@ -207,7 +210,9 @@ class Run:
     def scale(self, images: np.ndarray) -> Tensor:
         """Grey levels, uint8 (n, 48, 48), to the network's input, float32 (n, 1, 48, 48)."""
         if images.ndim != 3 or images.dtype != np.uint8:
-            raise ValueError(f"images: expected uint8 (n, 48, 48), got {images.dtype} {images.shape}")
+            raise ValueError(
+                f"images: expected uint8 (n, 48, 48), got {images.dtype} {images.shape}"
+            )
         return scale(torch.from_numpy(images), **self.config["scale"])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -256,8 +261,10 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"{_short(path)}: damaged ({error}); remove it and make it anew") from None
+        except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
+            raise RunError(
+                f"{_short(path)}: damaged ({error}); remove it and make it anew"
+            ) from None
 
     def store(self, name: str, arrays: dict[str, np.ndarray]) -> Path:
         path = self.path / "aggregates" / f"{name}.npz"

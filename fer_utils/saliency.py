@@ -31,12 +31,13 @@ from torch.nn import functional as F
 
 from . import cones
 from .anatomy import checked, chunk_size, layer_name, whole_number
-from .chains import split
+from .chains import split, thin_first
 
 
 def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
     twin, target = checked(model, images, target)
+    thin_first(twin)
     return torch.cat([_gradient(twin, x, t) for x, t in _chunks(images, target)])
 
 

@@ -5,6 +5,7 @@ anew; else it reads what the run ships. ``python -m fer_utils.aggregates RUN`` c
 stores them all, and ``--verify`` holds the shipped figures against a new computation.
 
 - ``dataset``      counts, copies, blanks, the mean face of each class      (``faces``)
+- ``copies``       rows of test faces that lie in Training too           (``metrics``)
 - ``votes``        what FER+'s voters said, summed over faces               (``metrics.people``)
 - ``class_maps``   the mean attribution map of each class                   (``maps``)
 - ``scores``       methods scored against the known truth; iterative        (``maps``)
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fer_utils import metrics
+from fer_utils.aggregates import cards, maps
 from fer_utils.aggregates import faces as of_faces
 from fer_utils.runs import Run
 
@@ -46,7 +49,11 @@ class Aggregate:
 
 AGGREGATES: dict[str, Aggregate] = {
     "dataset": Aggregate(of_faces.dataset),
+    "copies": Aggregate(lambda run, faces: metrics.copies(faces.images, faces.split)),
     "votes": Aggregate(of_faces.votes, needs_votes=True),
+    "class_maps": Aggregate(maps.class_maps),
+    "scores": Aggregate(maps.scores, iterative=True, synthetic=True),
+    "filters": Aggregate(cards.filter_cards, iterative=True),
 }
 
 

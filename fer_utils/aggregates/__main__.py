@@ -20,11 +20,16 @@ def stored(run: runs.Run, faces: Faces, names: list[str]) -> None:
     for name in names:
         how = AGGREGATES[name]
         if not how.applies(run, faces):
-            print(f"{name:12} not for this run: it needs {'synthetic faces' if how.synthetic else 'votes'}")
+            print(
+                f"{name:12} not for this run: it needs {'synthetic faces' if how.synthetic else 'votes'}"
+            )
             continue
         began = time.perf_counter()
         path = run.store(name, how.compute(run, faces))
-        print(f"{name:12} {path.stat().st_size / 1e3:8.1f} kB  {time.perf_counter() - began:6.1f} s", flush=True)
+        print(
+            f"{name:12} {path.stat().st_size / 1e3:8.1f} kB  {time.perf_counter() - began:6.1f} s",
+            flush=True,
+        )
 
 
 def differences(run: runs.Run, faces: Faces) -> list[str]:
@@ -35,8 +40,12 @@ def differences(run: runs.Run, faces: Faces) -> list[str]:
     for split, published in run.metrics.items():
         for key, value in published.items():
             new = scores[split][key]
-            close = np.allclose(new, value, atol=TOLERANCE + 1 / published["n"] * ("accuracy" in key))
-            print(f"{split:12} {key:20} {str(np.round(value, 4)):>20} {str(np.round(new, 4)):>20}  {'ok' if close else 'DIFFERS'}")
+            close = np.allclose(
+                new, value, atol=TOLERANCE + 1 / published["n"] * ("accuracy" in key)
+            )
+            print(
+                f"{split:12} {key:20} {np.round(value, 4)!s:>20} {np.round(new, 4)!s:>20}  {'ok' if close else 'DIFFERS'}"
+            )
             if not close:
                 found.append(f"{split} {key}: published {value}, computed {new}")
     for name, how in AGGREGATES.items():
@@ -44,7 +53,9 @@ def differences(run: runs.Run, faces: Faces) -> list[str]:
             continue
         new, old = how.compute(run, faces), run.read(name)
         worst = furthest(old, new)
-        print(f"{name:12} {'largest relative difference':41} {worst:.1e}  {'ok' if worst < 1e-2 else 'DIFFERS'}")
+        print(
+            f"{name:12} {'largest relative difference':41} {worst:.1e}  {'ok' if worst < 1e-2 else 'DIFFERS'}"
+        )
         if worst >= 1e-2:
             found.append(f"aggregate {name}: differs by {worst:.2g} of its range")
     return found
@@ -64,7 +75,9 @@ def furthest(old: Arrays, new: Arrays) -> float:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fer_utils.aggregates", description=__doc__)
     parser.add_argument("run")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(AGGREGATES)}; default all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(AGGREGATES)}; default all"
+    )
     parser.add_argument("--verify", action="store_true", help="compare, store nothing")
     args = parser.parse_args(arguments)
     try:

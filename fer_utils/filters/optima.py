@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..anatomy import check_images, chunk_size, layer_name, private_copy, whole_number
-from ..chains import pool_first
+from ..chains import pool_first, thin_first
 from .field import chosen, maps_at, receptive_field
 
 
@@ -144,6 +144,8 @@ def cone(model, layer, shape=(1, 48, 48)):
             module.padding = (0, 0)
         elif getattr(module, "padding", None) == "same":
             module.padding = "valid"
+
+    thin_first(bare, keep=name)
 
     def by_whole(crops):
         face = crops.new_zeros(len(crops), *shape)

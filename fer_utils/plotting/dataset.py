@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_utils.plotting.style import CLASS_COLOURS, MUTED, face_image, figure, signed_image, signed_limit
+from fer_utils.plotting.style import (
+    CLASS_COLOURS,
+    MUTED,
+    face_image,
+    figure,
+    signed_image,
+    signed_limit,
+)
 
 
 def class_balance(counts: np.ndarray, classes, splits) -> Figure:
@@ -49,19 +56,4 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
     bar.set_label("grey levels")
     axes[0, 0].set_ylabel("mean")
     axes[1, 0].set_ylabel("less the mean\nof all")
-    return drawn
-
-
-def examples(images: np.ndarray, labels: np.ndarray, classes, each: int = 10) -> Figure:
-    """The first faces of each class, a row a class."""
-    drawn, axes = figure(len(classes), each, height=6.8 * len(classes) / each)
-    for k, name in enumerate(classes):
-        chosen = np.flatnonzero(labels == k)[:each]
-        for column in range(each):
-            ax = axes[k, column]
-            ax.set_axis_off()
-            if column < len(chosen):
-                face_image(ax, images[chosen[column]])
-        axes[k, 0].set_axis_on()
-        axes[k, 0].set_ylabel(name, color=CLASS_COLOURS[name])
     return drawn

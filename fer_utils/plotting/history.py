@@ -26,7 +26,9 @@ def histories(named: dict[str, pd.DataFrame], chance: float) -> Figure:
             ax = axes[row, column]
             train = unit * history[f"train_{quantity}"]
             valid = unit * history[f"valid_{quantity}"]
-            ax.plot(history["epoch"], train, color=TRAIN, label="Training (sample)", ls=(0, (4, 1.5)))
+            ax.plot(
+                history["epoch"], train, color=TRAIN, label="Training (sample)", ls=(0, (4, 1.5))
+            )
             ax.plot(history["epoch"], valid, color=VALID, label="PublicTest")
             ax.grid(axis="y")
             if column == 0:

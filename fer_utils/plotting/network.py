@@ -19,7 +19,9 @@ def network_drawing(rows: list[dict]) -> Figure:
     """
     shapes = [("input", rows[0]["input"], "")]
     shapes += [
-        (r["name"].split(".")[0], r["output"], _kernel(rows, r)) for r in rows if r["kind"] == "MaxPool2d"
+        (r["name"].split(".")[0], r["output"], _kernel(rows, r))
+        for r in rows
+        if r["kind"] == "MaxPool2d"
     ]
     linear = [r for r in rows if r["kind"] == "Linear"]
     drawn, ax = figure(height=2.35)
@@ -61,9 +63,17 @@ def _box(ax, x, channels, height, width, name, below) -> float:
     side = [(x + deep, bottom), (x + deep + skew, bottom + skew),
             (x + deep + skew, bottom + height + skew), (x + deep, bottom + height)]  # fmt: skip
     for corners, colour in zip((front, top, side), FILL, strict=True):
-        ax.add_patch(Polygon(corners, facecolor=colour, edgecolor=ACCENT, lw=0.8, joinstyle="round"))
+        ax.add_patch(
+            Polygon(corners, facecolor=colour, edgecolor=ACCENT, lw=0.8, joinstyle="round")
+        )
     middle = x + (deep + skew) / 2
-    ax.text(middle, bottom + height + skew + 2, f"{channels}×{height}×{width}", ha="center", fontsize=7.5)
+    ax.text(
+        middle,
+        bottom + height + skew + 2,
+        f"{channels}×{height}×{width}",
+        ha="center",
+        fontsize=7.5,
+    )
     ax.text(middle, -9, name, ha="center", va="top", fontsize=7.5)
     ax.text(middle, -15, below, ha="center", va="top", fontsize=6.5, color=MUTED, linespacing=1.3)
     return x + deep + skew

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 WIDTH = 6.8  # inches: the text width of an A4 page
-DPI = 150
+DPI = 120
 
 # Okabe & Ito's palette (2008), distinguishable to colour-blind readers, one colour a class.
 CLASS_COLOURS = {
@@ -120,7 +120,5 @@ def show(drawn: Figure, name: str, alt: str, caption: str = "") -> None:
     metadata = {"alt": alt, "name": name, "width": int(drawn.get_figwidth() * 100)}
     if caption:
         metadata["caption"] = caption
-    display(
-        {"image/png": picture, "text/plain": alt}, raw=True, metadata={"image/png": metadata}
-    )
+    display({"image/png": picture, "text/plain": alt}, raw=True, metadata={"image/png": metadata})
     drawn.clear()
