@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from fer_utils.report import ROOT, ReportError, chapter, markup, pdf
-from fer_utils.report.__main__ import main
+from fer_utils.report.__main__ import main, provenance
 
 
 def png(width=8, height=4) -> bytes:
@@ -257,3 +257,12 @@ def test_every_formula_sits_on_the_line_of_its_text():
     )
     assert -0.05 < above <= 0 and -0.6 < below < -0.2  # x stands on the line, y hangs below it
     assert len(symbols) == 2 and os.linesep not in symbols
+
+
+@pytest.mark.parametrize("kind, data, warned", [("fer2013", "x.csv", True), ("fer2013", None, False),
+                                                ("synthetic", "x.csv", False)])  # fmt: skip
+def test_pages_warn_exactly_where_real_faces_may_stand(kind, data, warned):
+    config = {"data": {"kind": kind, "checksum": "f" * 64}, "recipe": {"seed": 3}}
+    foot = provenance("mine", config, "abc, modified", data)
+    assert bool(foot["warning"]) == warned
+    assert foot["facts"]["Seed"] == "3" and foot["facts"]["Commit"] == "abc, modified"

@@ -1,0 +1,41 @@
+"""Shared by the tests: tiny runs, and where the real set lies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def runs_folder(tmp_path, monkeypatch):
+    """An empty runs/ that the module uses for the length of a test."""
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def few_faces():
+    """210 synthetic faces, every class in every split."""
+    from fer_utils import synthetic
+
+    return synthetic.faces(210, seed=3)
+
+
+@pytest.fixture(scope="session")
+def fer_data():
+    """The path of the real set, or a skipped test."""
+    path = os.environ.get("FER_DATA")
+    if not path:
+        pytest.skip("FER_DATA does not say where FER2013 lies")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def same_chance():
+    torch.manual_seed(0)
+    np.random.seed(0)

@@ -1,0 +1,75 @@
+"""The network is the report's, layer by layer."""
+
+import re
+
+import torch
+
+from fer_utils import model as model_module
+from fer_utils.model import FerCNN, layers
+
+KEYS = [
+    *(f"layer{i}.{k}" for i in range(1, 5) for k in ("0.weight", "0.bias", "2.weight", "2.bias",
+      "2.running_mean", "2.running_var", "2.num_batches_tracked")),
+    *(f"fc.{i}.{k}" for i in (0, 3, 6) for k in ("weight", "bias")),
+    *(f"fc.{i}.{k}" for i in (2, 5) for k in ("weight", "bias", "running_mean", "running_var",
+      "num_batches_tracked")),
+]  # fmt: skip
+
+
+def test_keys_are_those_of_the_published_weights():
+    assert set(FerCNN().state_dict()) == set(KEYS)
+
+
+def test_parameters_are_counted_as_on_the_reports_page():
+    model = FerCNN()
+    norms = sum(
+        p.numel() for n, p in model.named_parameters() if re.match(r"layer\d\.2|fc\.[25]", n)
+    )
+    total = sum(p.numel() for p in model.parameters())
+    assert (total, total - norms) == (571_207, 569_735)
+
+
+def test_docstring_table_is_the_networks_own():
+    rows = layers(FerCNN())
+    by_block = {}
+    for row in rows:
+        by_block[row["name"].split(".")[0]] = (
+            by_block.get(row["name"].split(".")[0], 0) + row["parameters"]
+        )
+    text = model_module.__doc__
+    for number in range(1, 5):
+        line = next(l for l in text.splitlines() if l.startswith(f"layer{number}"))
+        channels, height, width = next(r for r in rows if r["name"] == f"layer{number}.0")["output"]
+        assert f"{channels} × {height} × {width}" in line
+        assert line.split()[-1] == str(by_block[f"layer{number}"])
+    fc = [l for l in text.splitlines() if "Linear" in l]
+    assert sum(int(l.split()[-1]) for l in fc) == by_block["fc"]
+
+
+def test_docstring_fields_are_the_measured_ones():
+    from fer_utils.filters import receptive_field
+
+    model = FerCNN()
+    for number in range(1, 5):
+        line = next(l for l in model_module.__doc__.splitlines() if l.startswith(f"layer{number}"))
+        height, width = receptive_field(model, f"layer{number}.0").size
+        assert f"{height} × {width}" in line
+
+
+def test_logits_have_one_column_a_class():
+    assert FerCNN().eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)
+    assert FerCNN(classes=3).eval()(torch.zeros(1, 1, 48, 48)).shape == (1, 3)
+
+
+def test_a_block_is_convolution_activation_norm_pool_in_this_order():
+    x = torch.randn(2, 1, 48, 48)
+    model = FerCNN().eval()
+    convolution, activation, norm, pool = model.layer1
+    assert torch.equal(model.layer1(x), pool(norm(activation(convolution(x)))))
+    assert activation.negative_slope == 0.05 and pool.kernel_size == 2
+
+
+def test_layers_leaves_the_model_as_it_was():
+    model = FerCNN().train()
+    layers(model)
+    assert model.training and not any(m._forward_hooks for m in model.modules())

@@ -1,0 +1,238 @@
+"""The house itself: floors, budget, what is stored, and files that must agree."""
+
+import ast
+import json
+import re
+import subprocess
+import tomllib
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from fer_utils.report import figures
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = [
+    "00_data", "01_architecture", "02_training_history", "03_confusion_matrix",
+    "04_saliency", "05_filter_visualization", "06_mathematics",
+]  # fmt: skip
+FIGURES = [f"{name}.png" for name in (*figures.CHOSEN, figures.SHEET)]
+BUDGET = 12_000_000  # bytes of all tracked files
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+# -- the floors ---------------------------------------------------------------------------------
+
+
+def floors():
+    text = ast.get_docstring(ast.parse((ROOT / "fer_utils" / "__init__.py").read_text()))
+    return {
+        name: int(number)
+        for number, names in re.findall(r"^ +(\d)  (.+)$", text, re.M)
+        for name in names.split(" · ")
+    }
+
+
+def imported(path):
+    """Parts of fer_utils that a file imports, wherever in the file."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            base = [*start, *(node.module or "").split(".")]
+            base = [part for part in base if part]
+            if base[:1] == ["fer_utils"]:
+                yield from [base[1]] if len(base) > 1 else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("fer_utils."):
+                    yield alias.name.split(".")[1]
+
+
+def test_every_module_has_its_floor_and_imports_from_below_only():
+    level = floors()
+    parts = {p.stem if p.is_file() else p.name for p in (ROOT / "fer_utils").iterdir()}
+    assert parts - {"__init__", "__pycache__"} == set(level)
+    for path in (ROOT / "fer_utils").rglob("*.py"):
+        own = path.relative_to(ROOT / "fer_utils").parts[0].removesuffix(".py")
+        for other in set(imported(path)) - {own, "__version__"}:
+            if own != "__init__":
+                assert level[other] < level[own], f"{path.name} ({own}) imports {other}"
+
+
+def test_nothing_imports_a_notebook():
+    for path in (ROOT / "fer_utils").rglob("*.py"):
+        assert "import notebooks" not in path.read_text()
+
+
+# -- what is stored -----------------------------------------------------------------------------
+
+
+def test_tracked_files_stay_within_the_budget():
+    sizes = {path: path.stat().st_size for path in tracked()}
+    assert sum(sizes.values()) <= BUDGET, sorted(sizes.items(), key=lambda item: -item[1])[:5]
+
+
+def test_no_data_set_and_no_stray_picture_is_tracked():
+    pictures = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".svg"}
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        assert not re.search(r"fer2013(new)?\.csv|\.parquet$|icml_face", name), name
+        if path.suffix in pictures:
+            assert path.parent.name == "figures" and path.name in FIGURES, name
+
+
+def test_figures_hold_the_fixed_list():
+    assert sorted(p.name for p in (ROOT / "figures").iterdir()) == sorted(FIGURES)
+
+
+def test_figures_are_those_of_the_stored_notebooks():
+    pictures = figures.stored()
+    for name in figures.CHOSEN:
+        assert (ROOT / "figures" / f"{name}.png").read_bytes() == pictures[name], (
+            "run `make figures`"
+        )
+
+
+def test_committed_runs_are_whole_and_show_no_single_face():
+    from fer_utils.aggregates import AGGREGATES
+
+    for name in ("fer2013", "synthetic"):
+        folder = ROOT / "runs" / name
+        files = {p.name for p in folder.iterdir()}
+        assert files == {"config.json", "history.csv", "predictions.csv", "metrics.json",
+                         "model.safetensors", "aggregates", "fits"}, files  # fmt: skip
+        assert {p.stem for p in (folder / "aggregates").iterdir()} <= set(AGGREGATES)
+        assert (folder / "fits" / "original" / "metrics.json").exists()
+
+
+# -- the notebooks ------------------------------------------------------------------------------
+
+
+def test_the_chapters_are_all_there():
+    assert [p.stem for p in NOTEBOOKS] == CHAPTERS
+
+
+@pytest.fixture(params=CHAPTERS)
+def chapter(request):
+    return nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", as_version=4)
+
+
+def test_a_stored_notebook_was_executed_once_from_top_to_bottom(chapter):
+    code = [c for c in chapter.cells if c.cell_type == "code"]
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+    outputs = [o for c in code for o in c.outputs]
+    assert outputs and not [
+        o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"
+    ]
+    assert "widgets" not in chapter.metadata
+
+
+def test_a_stored_notebook_reports_on_the_real_run_without_images(chapter):
+    parameters = [c for c in chapter.cells if "parameters" in c.metadata.get("tags", [])]
+    assert [c.source.splitlines()[0] for c in parameters] == ['RUN = "fer2013"']
+    assert not [c for c in chapter.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    text = json.dumps(chapter)
+    assert "00_examples" not in [o.metadata.get("image/png", {}).get("name")
+                                 for c in chapter.cells for o in c.get("outputs", [])]  # fmt: skip
+    assert "do not publish" not in text
+
+
+def test_an_answer_ends_each_chapter(chapter):
+    answers = [c for c in chapter.cells if "answer" in c.metadata.get("tags", [])]
+    assert len(answers) == 1 and "remove-input" in answers[0].metadata.tags
+    (output,) = answers[0].outputs
+    text = output["data"]["text/markdown"]
+    assert "report" in text and "e find" in text and re.search(r"\d", text)
+
+
+def test_cells_are_short_and_plain(chapter):
+    for cell in chapter.cells:
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert len(lines) <= 15, cell.source
+            assert max(map(len, lines)) <= 100, cell.source
+            assert not cell.source.rstrip().endswith(";") and "!pip" not in cell.source
+            for node in ast.walk(ast.parse(cell.source)):
+                assert not isinstance(node, ast.ClassDef)
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 11, node.name
+
+
+def test_every_figure_has_a_text_alternative(chapter):
+    for cell in chapter.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata["image/png"]["alt"]) > 20
+
+
+def test_nothing_of_this_machine_is_stored(chapter):
+    text = json.dumps(chapter)
+    assert "/home/" not in text and str(ROOT) not in text
+
+
+# -- files that must agree ----------------------------------------------------------------------
+
+
+def names_and_bounds(requirements):
+    split = (re.fullmatch(r"([A-Za-z0-9_.-]+)(.*)", r.replace(" ", "")) for r in requirements)
+    return {m[1].lower(): m[2] for m in split}
+
+
+def test_environment_and_pyproject_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = names_and_bounds(project["dependencies"] + project["optional-dependencies"]["test"])
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    listed = [line.strip()[2:] for line in lines if re.match(r" +- ", line)]
+    conda = names_and_bounds(x for x in listed if x not in ("conda-forge", "pip", "pip:"))
+    assert conda.pop("python") == project["requires-python"]
+    conda["torch"] = conda.pop("pytorch-cpu")
+    assert conda == wanted
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = names_and_bounds(project["dependencies"] + project["optional-dependencies"]["test"])
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert {w.replace("_", "-") for w in wanted} <= {p.lower().replace("_", "-") for p in pins}
+
+
+def test_make_lists_every_public_target():
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())
+    described = set(re.findall(r"^([a-z-]+):.*## ", text, re.M))
+    assert phony - described <= {"help", "lint"}
+
+
+def published_numbers(text):
+    """Accuracies of a README's result table: percentages with one decimal."""
+    return re.findall(r"\d\d\.\d(?= ?%| \||\*\*)", text)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-TW.md"])
+def test_readme_answers_are_the_chapters_numbers(readme):
+    """Every percentage in the table of answers stands in the stored notebook of its row."""
+    text = (ROOT / readme).read_text()
+    rows = re.findall(r"^\| \[(\d\d_\w+)\].*$", text, re.M)
+    assert rows == CHAPTERS
+    for line in re.findall(r"^\| \[\d\d_\w+\].*$", text, re.M):
+        name = re.search(r"\d\d_\w+", line)[0]
+        outputs = (ROOT / "notebooks" / f"{name}.ipynb").read_text()
+        for number in re.findall(r"\d[\d,]*\.?\d*(?= ?%)|\d{1,3}(?:,\d{3})+", line):
+            assert number in outputs, f"{readme}: {number} is not in {name}"
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-TW.md"])
+def test_readme_results_are_the_runs(readme):
+    text = (ROOT / readme).read_text()
+    for name in ("fer2013", "fer2013/fits/original"):
+        metrics = json.loads((ROOT / "runs" / name / "metrics.json").read_text())
+        for split in ("PublicTest", "PrivateTest"):
+            assert f"{100 * metrics[split]['accuracy']:.1f}" in text, (name, split)

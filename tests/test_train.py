@@ -1,0 +1,235 @@
+"""Training is exact, goes on where it stopped, and complains before it works."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from fer_utils import runs, train
+from fer_utils.model import FerCNN
+from fer_utils.train import Recipe, TrainingError
+
+TINY = Recipe(epochs=2, batch=32, learning_rate=0.02)
+SCALE = {"mean": 0.5, "sd": 0.25}
+
+
+def fitted(faces, recipe=TINY, **more):
+    torch.manual_seed(recipe.seed)
+    model = FerCNN()
+    history = train.fit(model, faces, recipe, SCALE, **more)
+    return model, [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def same_weights(a, b):
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+def test_the_same_seed_gives_the_same_history(few_faces):
+    first, second = fitted(few_faces), fitted(few_faces)
+    assert first[1] == second[1] and same_weights(first[0], second[0])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "recipe", [TINY, Recipe(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3)]
+)
+def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
+    whole = fitted(few_faces, recipe)
+
+    def stop(event):
+        if event["epoch"] == 2 and "step" in event:
+            raise Killed
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Killed):
+        fitted(few_faces, recipe, checkpoint=path, progress=stop)
+    resumed = fitted(few_faces, recipe, checkpoint=path)
+    assert resumed[1] == whole[1] and same_weights(resumed[0], whole[0])
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(few_faces, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
+    with pytest.raises(TrainingError, match="another recipe"):
+        fitted(few_faces, Recipe(epochs=2, batch=32), checkpoint=path)
+
+
+def test_a_cut_checkpoint_is_named(few_faces, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="not a usable checkpoint"):
+        fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
+
+
+def test_a_loss_that_is_no_number_stops_the_fit(few_faces):
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at epoch 1"):
+        fitted(few_faces, Recipe(epochs=2, batch=32, learning_rate=1e30))
+
+
+def test_the_network_learns_something(few_faces):
+    _, history = fitted(few_faces, Recipe(epochs=6, batch=16, optimiser="adam", learning_rate=1e-3,
+                                          rotate=0, zoom=0, shift=0, flip=False, smoothing=0))  # fmt: skip
+    assert history[-1]["train_accuracy"] > 0.6 > history[0]["train_accuracy"]
+
+
+def test_no_augmentation_is_the_identity():
+    x = torch.randn(4, 1, 48, 48)
+    still = Recipe(rotate=0, zoom=0, shift=0, flip=False)
+    assert train.augment(x, torch.ones(4, 5), still) is x
+
+
+def test_augmentation_with_no_chance_changes_nothing():
+    x = torch.randn(4, 1, 48, 48)
+    assert torch.allclose(train.augment(x, torch.zeros(4, 5), Recipe()), x, atol=1e-4)
+
+
+def test_flip_is_the_mirror_image():
+    x = torch.randn(4, 1, 48, 48)
+    chance = torch.tensor([[0.0, 0, 0, 0, 1]]).expand(4, 5)
+    assert torch.allclose(train.augment(x, chance, Recipe()), x.flip(3), atol=1e-4)
+
+
+def test_shift_moves_by_its_share_of_the_half_width():
+    x = torch.zeros(1, 1, 48, 48)
+    x[..., 24, 24] = 1
+    chance = torch.tensor([[0.0, 0, 1, 0, 0]])
+    moved = train.augment(x, chance, Recipe(shift=0.25))  # a quarter of 24 pixels
+    assert moved.flatten().argmax() == 24 * 48 + 24 - 6
+
+
+def test_turn_keeps_the_middle_and_its_angle():
+    x = torch.zeros(1, 1, 48, 48)
+    x[..., 24:, 23:25] = 1  # a line from the centre straight down
+    chance = torch.tensor([[1.0, 0, 0, 0, 0]])
+    turned = train.augment(x, chance, Recipe(rotate=90))
+    assert turned[0, 0, 23:25, :24].sum() + turned[0, 0, 23:25, 24:].sum() == pytest.approx(
+        x.sum().item(), rel=0.05
+    )
+
+
+def test_every_face_is_mirrored_in_every_second_epoch():
+    flips = [train.draws(50, Recipe(), epoch)[1][:, 4] for epoch in (1, 2, 3)]
+    assert torch.equal(flips[0], 1 - flips[1]) and torch.equal(flips[0], flips[2])
+    assert 0 < flips[0].mean() < 1
+
+
+def test_learning_rate_climbs_falls_and_ends_at_zero():
+    recipe = Recipe(epochs=10)
+    rates = [train.learning_rate(recipe, e / 10) for e in range(101)]
+    assert max(rates) == pytest.approx(recipe.learning_rate, rel=0.03)
+    assert rates[0] < 0.1 * recipe.learning_rate and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_decay_spares_biases_and_norms():
+    groups = train.make_optimiser(FerCNN(), Recipe()).param_groups
+    assert {g["weight_decay"] for g in groups} == {0, 5e-4}
+    assert all(p.ndim < 2 for g in groups if g["weight_decay"] == 0 for p in g["params"])
+
+
+def test_evaluate_agrees_with_the_definition(few_faces):
+    model = FerCNN().eval()
+    images, labels = train.to_device(few_faces, "cpu")
+    loss, accuracy = train.evaluate(model, images, labels, SCALE)
+    p = runs.probabilities(model, runs.scale(images, **SCALE))
+    assert loss == pytest.approx(-p[range(len(labels)), labels].log().mean().item(), rel=1e-4)
+    assert accuracy == pytest.approx((p.argmax(1) == labels).float().mean().item())
+
+
+def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
+    source = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
+    recipe = Recipe(epochs=1, batch=32)
+    run = train.make_run("once", few_faces, recipe, source, precision="float32")
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    with pytest.raises(TrainingError, match="whole run already"):
+        train.make_run("once", few_faces, recipe, source)
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+    assert set(before) == {
+        "config.json",
+        "history.csv",
+        "predictions.csv",
+        "metrics.json",
+        "model.safetensors",
+    }
+
+
+def command(*arguments, **more):
+    return subprocess.run([sys.executable, "-m", "fer_utils.train", *arguments],
+                          capture_output=True, text=True, timeout=300, **more)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--run", "x", "--batch", "0"], "not above 0"),
+        (["--run", "x", "--learning-rate", "-1"], "not above 0"),
+        (["--run", "x", "--epochs", "0"], "not above 0"),
+        (["--run", "x", "--smoothing", "1"], "below 1"),
+        (["--run", "../x"], "letters, digits"),
+        (["--run", "x", "--device", "nosuch"], "nosuch"),
+        (["--run", "x", "--data", "nosuch.csv"], "nosuch.csv"),
+        (["--run", "x", "--nosuch"], "unrecognized"),
+        (["--run", "x", "--preset", "nosuch"], "nosuch"),
+    ],
+)
+def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):
+    try:
+        status = train.main(arguments)
+    except SystemExit as exit:
+        status = exit.code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status != 0 and says in last and not runs_folder.exists()
+
+
+def test_train_imports_with_numpy_torch_and_safetensors_alone():
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'pandas','sklearn','scipy','matplotlib','PIL','pyarrow','sympy','IPython','seaborn'}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import fer_utils.train\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_changes_nothing(tmp_path):
+    options = ["--faces", "420", "--epochs", "4", "--batch", "32", "--precision", "float32"]
+    environment = {**os.environ, "FER_RUNS": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    assert command("--run", "whole", *options, env=environment).returncode == 0
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 20:
+        process = subprocess.Popen([sys.executable, "-m", "fer_utils.train", "--run", "killed", *options],
+                                   env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # fmt: skip
+        try:
+            process.wait(timeout=rng.uniform(2, 9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        kills += 1
+        if (tmp_path / "killed" / "metrics.json").exists():
+            assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (
+                tmp_path / "whole" / "model.safetensors"
+            ).read_bytes()
+            for path in sorted((tmp_path / "killed").iterdir()):
+                path.unlink()
+        time.sleep(0.05)
+    assert not math.isnan(kills)
