@@ -55,8 +55,8 @@ notebooks: $(READY) ## refresh the stored outputs of every chapter (without the 
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False --log-level WARN $(CHAPTERS)
 
-figures: $(READY) ## write the READMEs' pictures from the two committed runs
-	@FER_DATA= FER_VOTES= $(PYTHON) -m fer_utils.report --figures figures
+figures: $(READY) ## write the READMEs' pictures anew, from the stored notebooks
+	@$(PYTHON) -m fer_utils.report.figures
 
 test: $(READY) lint ## lint, unit tests, and the replay of every stored notebook
 	@$(PYTHON) -m pytest -m "not slow" tests

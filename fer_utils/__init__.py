@@ -2,13 +2,12 @@
 
 Floors, each importing only from those below it::
 
-    6  report
-    5  predict · aggregates
-    4  train · plotting
-    3  runs · faithfulness
-    2  saliency · filters · cones · chains
-    1  synthetic · metrics · derivations · anatomy
-    0  data · model
+    5  report · predict · aggregates
+    4  train
+    3  runs · plotting · faithfulness
+    2  saliency · filters
+    1  synthetic · metrics · derivations · anatomy · cones
+    0  data · model · chains
 """
 
 __version__ = "1.0.0"

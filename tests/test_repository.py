@@ -140,7 +140,7 @@ def test_a_stored_notebook_reports_on_the_real_run_without_images(chapter):
     assert [c.source.splitlines()[0] for c in parameters] == ['RUN = "fer2013"']
     assert not [c for c in chapter.cells if "injected-parameters" in c.metadata.get("tags", [])]
     text = json.dumps(chapter)
-    assert "00_examples" not in [o.metadata.get("image/png", {}).get("name")
+    assert "00_examples" not in [o.get("metadata", {}).get("image/png", {}).get("name")
                                  for c in chapter.cells for o in c.get("outputs", [])]  # fmt: skip
     assert "do not publish" not in text
 

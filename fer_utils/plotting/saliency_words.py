@@ -268,7 +268,7 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
             "**No method finds the expressive pixels better than the controls do** on all "
             f"three ({nearest}), so these pictures can't be trusted to show where it looks."
         )
-    least = sorted(set(finders(s)) - set(full), key=lambda m: finders(s)[m])
+    least = sorted((m for m in finders(s) if m not in full), key=lambda m: finders(s)[m])
     found += f"**{len(full)} of {len(finders(s))} methods pass all three, {best} best**"
     found += f"; {listed(least)} {'does' if len(least) == 1 else 'do'} not. " if least else ". "
     shown = trusted(s, [str(m) for m in maps["methods"]])

@@ -16,7 +16,7 @@ def pages(
     chapters: list[Chapter], symbols: dict[str, str], front: dict, foot: dict
 ) -> dict[str, str]:
     """File name -> page."""
-    page = _environment().get_template("page.html").render
+    page = _exporter().render
     common = {"chapters": chapters, "front": front, "foot": foot}
     answers = "".join(chapter.answer.html for chapter in chapters)
     made = {"index.html": page(chapter=None, glyphs=glyphs(answers, symbols), **common)}
@@ -63,21 +63,18 @@ def picture(block: Block) -> str:
 
 
 @cache
-def _environment():
-    import jinja2
+def _exporter():
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    from fer_utils.report.exporter import BlocksExporter
+
+    filters = {
         "picture": picture,
         "unwrapped": unwrapped,
         "anchored": anchored,
         "python": lambda code: highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)),
     }
-    environment.globals["style"] = (TEMPLATES / "style.css").read_text("utf-8")
-    return environment
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    return BlocksExporter("page.html", filters, escape=True, style=style)

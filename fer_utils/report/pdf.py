@@ -6,7 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fer_utils.report import TEMPLATES, ReportError
+from fer_utils.report import ReportError
 from fer_utils.report.chapter import Chapter
 
 VECTOR_LIMIT = 600_000  # bytes: a larger SVG holds more marks than print can show
@@ -19,14 +19,10 @@ def quote(text: str) -> str:
 
 def source(chapters: list[Chapter], front: dict, foot: dict, pictures: dict, code: bool) -> str:
     """The report's Typst source; ``pictures`` maps a figure's number to its file under the root."""
-    import jinja2
+    from fer_utils.report.exporter import BlocksExporter
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"quote": quote}
-    template = environment.get_template("report.typ")
-    return template.render(chapters=chapters, front=front, foot=foot, pictures=pictures, code=code)
+    exporter = BlocksExporter("report.typ", {"quote": quote}, escape=False)
+    return exporter.render(chapters=chapters, front=front, foot=foot, pictures=pictures, code=code)
 
 
 def place(chapters: list[Chapter], folder: Path) -> dict[str, str]:
