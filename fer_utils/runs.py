@@ -19,7 +19,7 @@ import os
 import re
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
@@ -282,8 +282,6 @@ def relabel(faces: Faces, classes: tuple[str, ...]) -> Faces:
     """The same faces with labels that count in the order of ``classes``."""
     if tuple(classes) == data.EMOTIONS:
         return faces
-    from dataclasses import replace
-
     order = np.array([classes.index(name) for name in data.EMOTIONS] + [-1])
     return replace(faces, labels=order[faces.labels])
 

@@ -211,11 +211,6 @@ def test_make_lists_every_public_target():
     assert phony - described <= {"help", "lint"}
 
 
-def published_numbers(text):
-    """Accuracies of a README's result table: percentages with one decimal."""
-    return re.findall(r"\d\d\.\d(?= ?%| \||\*\*)", text)
-
-
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-TW.md"])
 def test_readme_answers_are_the_chapters_numbers(readme):
     """Every percentage in the table of answers stands in the stored notebook of its row."""
