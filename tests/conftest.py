@@ -25,11 +25,13 @@ def few_faces():
     return synthetic.faces(210, seed=3)
 
 
-@pytest.fixture(autouse=True)
-def without_real_data(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def without_real_data():
     """No test meets the real set by accident; those about it read the variables at import."""
-    monkeypatch.delenv("FER_DATA", raising=False)
-    monkeypatch.delenv("FER_VOTES", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FER_DATA", raising=False)
+        patch.delenv("FER_VOTES", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
