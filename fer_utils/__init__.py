@@ -7,7 +7,7 @@ Floors, each importing only from those below it::
     3  runs · plotting · faithfulness
     2  saliency · filters
     1  synthetic · metrics · derivations · anatomy · cones
-    0  data · model · chains
+    0  data · model · chains · revision
 """
 
 __version__ = "1.0.0"

@@ -7,6 +7,7 @@ A run is a folder::
               predictions.csv    one row a face of PublicTest and PrivateTest, a column a class
               model.safetensors  weights in float16; scored as stored
               metrics.json       written last: its presence means that the run is whole
+              ledger.csv         every scoring of a real PrivateTest: date, commit, fit, result
               aggregates/*.npz   what the chapters show from many faces
               fits/FIT/          further fits on the same data: the same files, weights optional
 """

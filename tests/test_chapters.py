@@ -79,7 +79,6 @@ def folder(tmp_path_factory):
                 source,
                 "original",
                 classes=PERMUTED,
-                weights=False,
                 precision="float32",
             )
             assert aggregates_main([name, "dataset", "copies", "votes"]) == 0

@@ -10,10 +10,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from fer_utils import runs, train
 from fer_utils.model import FerCNN
 from fer_utils.train import Recipe, TrainingError
+from fer_utils.train import recipe as recipes
+from fer_utils.train.__main__ import main
 
 TINY = Recipe(epochs=2, batch=32, learning_rate=0.02)
 SCALE = {"mean": 0.5, "sd": 0.25}
@@ -43,7 +46,12 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(
-    "recipe", [TINY, Recipe(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3)]
+    "recipe",
+    [
+        TINY,
+        Recipe(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3),
+        Recipe(epochs=2, batch=32, learning_rate=0.02, ema=0.9),
+    ],
 )
 def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
     whole = fitted(few_faces, recipe)
@@ -140,6 +148,27 @@ def test_decay_spares_biases_and_norms():
     assert all(p.ndim < 2 for g in groups if g["weight_decay"] == 0 for p in g["params"])
 
 
+def test_the_running_mean_follows_the_definition():
+    torch.manual_seed(1)
+    mean, model = FerCNN(), FerCNN()
+    before = mean.fc[0].weight.clone()
+    recipes.follow(mean, model, 0.5, step=90)  # warm: 91 / 100 > 0.5
+    assert torch.allclose(mean.fc[0].weight, (before + model.fc[0].weight) / 2)
+    recipes.follow(mean, model, 0.99, step=0)  # cold: 1 / 10
+    moved = (before + model.fc[0].weight) / 2
+    assert torch.allclose(mean.fc[0].weight, 0.1 * moved + 0.9 * model.fc[0].weight, atol=1e-6)
+
+
+def test_what_is_kept_and_scored_is_the_running_mean(few_faces):
+    recipe = Recipe(epochs=2, batch=32, learning_rate=0.02, ema=0.9)
+    model, history = fitted(few_faces, recipe)
+    valid = few_faces.of("PublicTest")
+    loss, _ = train.evaluate(model, *train.to_device(valid, "cpu"), SCALE)
+    assert history[-1]["valid_loss"] == pytest.approx(loss, abs=1e-5)
+    plain, _ = fitted(few_faces, Recipe(epochs=2, batch=32, learning_rate=0.02))
+    assert not same_weights(model, plain)
+
+
 def test_evaluate_agrees_with_the_definition(few_faces):
     model = FerCNN().eval()
     images, labels = train.to_device(few_faces, "cpu")
@@ -166,6 +195,27 @@ def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
     }
 
 
+def test_private_test_is_scored_later_and_every_scoring_is_listed(runs_folder, few_faces):
+    source, recipe = {"kind": "fer2013"}, Recipe(epochs=1, batch=32)
+    chosen = train.make_run("a", few_faces, recipe, source, private=False, precision="float32")
+    assert (
+        list(chosen.metrics) == ["PublicTest"] and not (runs_folder / "a" / "ledger.csv").exists()
+    )
+    assert set(chosen.predictions["split"]) == {"PublicTest"}
+    with pytest.raises(TrainingError, match="whole run already"):
+        train.make_run("a", few_faces, recipe, source, private=False)
+    with pytest.raises(TrainingError, match="other faces"):
+        train.make_run("a", few_faces[:200], recipe, source)
+    weights = (runs_folder / "a" / "model.safetensors").read_bytes()
+    done = train.make_run("a", few_faces, recipe, source)
+    assert (runs_folder / "a" / "model.safetensors").read_bytes() == weights
+    assert done.metrics["PublicTest"] == chosen.metrics["PublicTest"]
+    train.make_run("a", few_faces, recipe, source, "second", precision="float32")
+    ledger = (runs_folder / "a" / "ledger.csv").read_text().splitlines()
+    assert len(ledger) == 3 and ",main," in ledger[1] and ",second," in ledger[2]
+    assert f"{done.metrics['PrivateTest']['accuracy']:.4f}" in ledger[1]
+
+
 def command(*arguments, **more):
     return subprocess.run([sys.executable, "-m", "fer_utils.train", *arguments],
                           capture_output=True, text=True, timeout=300, **more)  # fmt: skip
@@ -187,7 +237,7 @@ def command(*arguments, **more):
 )
 def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):
     try:
-        status = train.main(arguments)
+        status = main(arguments)
     except SystemExit as exit:
         status = exit.code
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -202,10 +252,61 @@ def test_train_imports_with_numpy_torch_and_safetensors_alone():
         "        if name.split('.')[0] in {'pandas','sklearn','scipy','matplotlib','PIL','pyarrow','sympy','IPython','seaborn'}:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
-        "import fer_utils.train\n"
+        "import fer_utils.train.__main__\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+GRADIENTS = """
+import sys, torch, torch.distributed as dist, torch.nn.functional as F
+from fer_utils.model import FerCNN
+from fer_utils.train import processes
+torch.manual_seed(0)
+model, x, y = FerCNN().eval(), torch.randn(16, 1, 48, 48), torch.arange(16) % 7
+with processes.started("cpu") as (group, device):
+    network = group.wrap(model)
+    F.cross_entropy(network(group.share(x)), group.share(y)).backward()
+if group.first:
+    torch.save([p.grad for p in model.parameters()], sys.argv[1])
+"""
+
+
+def with_processes(number, *arguments, **more):
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone",
+                           f"--nproc-per-node={number}", *arguments],
+                          capture_output=True, text=True, timeout=300, **more)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_average_the_gradient_of_one(tmp_path):
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS)
+    for number in (1, 2):
+        done = with_processes(number, script, tmp_path / str(number), cwd=ROOT,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / str(n), weights_only=True) for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run_and_go_on_from_its_checkpoint(tmp_path):
+    environment = {**os.environ, "FER_RUNS": str(tmp_path)}
+    options = ["--faces", "420", "--batch", "32", "--precision", "float32"]
+    module = ["-m", "fer_utils.train", "--name", "two", *options, "--epochs", "2"]
+    odd = with_processes(2, *module, "--batch", "33", env=environment)
+    assert odd.returncode and "can't be shared evenly by 2 processes" in odd.stderr
+    done = with_processes(2, *module, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PrivateTest: accuracy") == 1  # one process alone reports
+    run = tmp_path / "two"
+    assert '"processes": 2' in (run / "config.json").read_text()
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    assert {p.name for p in run.iterdir()} == {
+        "config.json", "history.csv", "predictions.csv", "metrics.json", "model.safetensors",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

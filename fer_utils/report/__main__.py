@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fer_utils import revision
 from fer_utils.report import ROOT, ReportError, stale
 
 
@@ -82,7 +83,7 @@ def report(options: argparse.Namespace, root: Path) -> int:
             jobs.append((path, targets[path.stem], options.run, kernel))
         execute.execute(jobs, options.jobs, lambda name, s: stamp.add(name, keys[name], s))
 
-    commit, committed = stale.commit(root)
+    commit, committed = revision.commit(root)
     key = stale.digest(keys, stale.exporters(), commit, options.no_code)
     files = [folder / "report.pdf", folder / "html" / "index.html"]
     files += [folder / "html" / f"{name}.html" for name in targets]
@@ -106,7 +107,7 @@ def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | Non
     if not whole:
         steps.append(["train", "--run", run.name, *length])
     if not (whole and not original.is_dir()) and not (original / "metrics.json").is_file():
-        other = ["--fit", "original", "--recipe", "original", "--no-weights"]
+        other = ["--fit", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
     if not (run / "aggregates").is_dir():
         steps.append(["aggregates", run.name])

@@ -1,0 +1,28 @@
+"""Fit a network and write it as a run: ``python -m fer_utils.train --run NAME``.
+
+- ``fit``          the loop, to be read from top to bottom
+- ``recipe``       what can be chosen, the two recipes of the report, optimiser and learning rate
+- ``augment``      an epoch's chance, and what it does to a batch of faces
+- ``processes``    several processes or hosts, by torch's own engine
+- ``checkpoint``   what is kept after each epoch, and gone on from
+- ``whole``        a whole run: fit, stored weights, scores, and the ledger of PrivateTest
+
+It imports with numpy, torch and safetensors alone.
+"""
+
+from fer_utils.train.augment import augment, draws
+from fer_utils.train.fit import evaluate, fit, to_device
+from fer_utils.train.recipe import (
+    EPOCHS_SYNTHETIC,
+    RECIPES,
+    Recipe,
+    TrainingError,
+    learning_rate,
+    make_optimiser,
+)
+from fer_utils.train.whole import make_run, score
+
+__all__ = [
+    "EPOCHS_SYNTHETIC", "RECIPES", "Recipe", "TrainingError", "augment", "draws", "evaluate",
+    "fit", "learning_rate", "make_optimiser", "make_run", "score", "to_device",
+]  # fmt: skip

@@ -1,0 +1,163 @@
+"""A whole run: the fit, its stored weights, their scores, and the ledger of PrivateTest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fer_utils import data, metrics, revision, runs
+from fer_utils.data import Faces
+from fer_utils.model import NETWORKS
+from fer_utils.train.fit import fastest_precision, fit, labelled
+from fer_utils.train.processes import Processes
+from fer_utils.train.recipe import Recipe, TrainingError
+
+
+def make_run(
+    name: str, faces: Faces, recipe: Recipe, source: dict, fit_name: str | None = None,
+    device: str = "cpu", classes: tuple[str, ...] = data.EMOTIONS, private: bool = True,
+    progress=None, precision: str | None = None,
+    group: Processes = Processes(),  # noqa: B008
+) -> runs.Run | None:  # fmt: skip
+    """Train, score, and write ``runs/NAME`` (or one of its fits); goes on where it stopped.
+
+    Args:
+        faces: with labels in the order of ``classes``.
+        source: what config.json says of the data: ``kind`` and how to get it again.
+        private: False leaves PrivateTest unscored, so that recipes can be compared without it;
+            called once more with True, the stored weights are scored on it.
+        group: this process among several; all but the first return None.
+
+    Raises:
+        TrainingError: the run is whole already, there are too few faces, the loss diverges.
+    """
+    path = runs.run_path(name, fit_name)
+    if trained(path, private):
+        return scored(path, name, fit_name, faces, private) if group.first else None
+    train = labelled(faces.of("Training"))
+    if len(train) < recipe.batch:
+        raise TrainingError(
+            f"{len(train)} labelled Training faces are fewer than one batch ({recipe.batch})"
+        )
+    grey = train.images.mean(dtype=np.float64) / 255, train.images.std(dtype=np.float64) / 255
+    scale = {"mean": round(float(grey[0]), 5), "sd": round(float(grey[1]), 5)}
+    precision = precision or fastest_precision(NETWORKS[recipe.network], device)
+    torch.manual_seed(recipe.seed)
+    model = NETWORKS[recipe.network](len(classes))
+    checkpoint = path / "checkpoint.safetensors"
+    history = fit(model, faces, recipe, scale, device, checkpoint, precision, progress, group)
+    if not group.first:
+        return None
+
+    model = model.cpu().to(memory_format=torch.contiguous_format)
+    about = {
+        "network": recipe.network,
+        "classes": json.dumps(classes),
+        **{k: str(v) for k, v in scale.items()},
+    }
+    runs.save_weights(path / "model.safetensors", model, about)  # rounded before it is scored
+    counts = {split: int((faces.split == split).sum()) for split in data.SPLITS}
+    config = {
+        "name": name, "fit": fit_name, "network": recipe.network, "classes": list(classes),
+        "data": {**source, "checksum": faces.checksum(), "faces": counts},
+        "scale": scale, "recipe": asdict(recipe), "device": device, "precision": precision,
+        "processes": group.count,
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__},
+    }  # fmt: skip
+    runs.write_json(path / "config.json", config)
+    runs.write_rows(path / "history.csv", history)
+    run = scored(path, name, fit_name, faces, private)
+    checkpoint.unlink(missing_ok=True)
+    return run
+
+
+def trained(path: Path, private: bool) -> bool:
+    """Whether a run lies there with nothing left to do but to score PrivateTest.
+
+    Raises:
+        TrainingError: with nothing left at all.
+    """
+    try:
+        done = json.loads((path / "metrics.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return False
+    if not private or "PrivateTest" in done:
+        raise TrainingError(
+            f"{path.name!r} is a whole run already; choose another name, or remove {path}"
+        )
+    return True
+
+
+def scored(path: Path, name: str, fit_name: str | None, faces: Faces, private: bool) -> runs.Run:
+    """Score the stored weights and write predictions.csv, the ledger, and metrics.json last."""
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    if config["data"]["checksum"] != faces.checksum():
+        raise TrainingError(f"{name!r} was trained on other faces (their checksum differs)")
+    model, _ = runs.load_weights(path / "model.safetensors")
+    splits = data.SPLITS[1:] if private else data.SPLITS[1:2]
+    rows, scores = score(model, faces, config["scale"], config["classes"], splits)
+    runs.write_rows(path / "predictions.csv", rows)
+    if "PrivateTest" in scores and config["data"]["kind"] != "synthetic":
+        enter(runs.run_path(name) / "ledger.csv", config, scores["PrivateTest"])
+    runs.write_json(path / "metrics.json", scores)
+    return runs.Run.load(name, fit_name)
+
+
+def enter(ledger: Path, config: dict, scores: dict) -> None:
+    """Add a line to the ledger: every scoring of PrivateTest ever made stays listed in it.
+
+    To score the same stored weights again (``make verify``) tells nothing new and is not listed.
+    """
+    rows = []
+    if ledger.exists():
+        with open(ledger, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    rows.append({
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": revision.commit(runs.ROOT)[0],
+        "fit": config["fit"] or "main", "faces": scores["n"],
+        "accuracy": f"{scores['accuracy']:.4f}", "accuracy_flip": f"{scores['accuracy_flip']:.4f}",
+        "recipe": json.dumps(config["recipe"]),
+    })  # fmt: skip
+    runs.write_rows(ledger, rows)
+
+
+def score(
+    model: nn.Module, faces: Faces, scale: dict, classes, splits=data.SPLITS[1:]
+) -> tuple[list[dict], dict]:
+    """Probabilities of every labelled face of some splits, and each split's figures, as in a run.
+
+    The probabilities are rounded to six significant digits before they are scored, so that the figures
+    follow from predictions.csv. ``accuracy_flip`` averages a face and its mirror image.
+    """
+    rows, scores = [], {}
+    for split in splits:
+        index = np.flatnonzero((faces.split == split) & (faces.labels >= 0))
+        if not len(index):
+            continue
+        x = runs.scale(torch.from_numpy(faces.images[index]), **scale)
+        straight = six_digits(runs.probabilities(model, x).numpy())
+        mirrored = runs.probabilities(model, x.flip(3)).numpy()
+        labels = faces.labels[index]
+        scores[split] = metrics.summary(labels, straight, classes)
+        scores[split]["accuracy_flip"] = float(((straight + mirrored).argmax(1) == labels).mean())
+        for i, label, p in zip(index, labels, straight, strict=True):
+            rows.append({
+                "row": int(i), "split": split, "label": int(label),
+                **{c: f"{v:.6g}" for c, v in zip(classes, p, strict=True)},
+            })  # fmt: skip
+    if not rows:
+        raise TrainingError("no labelled PublicTest or PrivateTest face: nothing to score")
+    return rows, scores
+
+
+def six_digits(p: np.ndarray) -> np.ndarray:
+    """Float64, rounded to six significant digits: what predictions.csv holds."""
+    return np.array([f"{v:.6g}" for v in p.ravel()], np.float64).reshape(p.shape)
