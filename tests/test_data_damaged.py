@@ -446,6 +446,15 @@ def dictionary_parquet() -> bytes:
     return stream.getvalue()
 
 
+def long_list_of_files() -> bytes:
+    """A zip whose list names 1.2 million empty files in 56 MB: 700 MB once zipfile has read it."""
+    one = pack_zip({"a": b""})
+    start, end = one.index(b"PK\1\2"), one.index(b"PK\5\6")
+    listed = one[start:end] * 1_200_000
+    sizes = len(listed).to_bytes(4, "little") + start.to_bytes(4, "little")
+    return one[:start] + listed + one[end : end + 8] + b"\xff" * 4 + sizes + b"\0\0"
+
+
 def bombs() -> dict[str, bytes]:
     zeros = gzip.compress(b"\0" * (16 << 20)) * 400  # a gzip file may have many members
     blank = gzip.compress(ROWS[0] + ROWS[1]) + gzip.compress(b"\n" * (16 << 20)) * 400
@@ -461,6 +470,7 @@ def bombs() -> dict[str, bytes]:
         "a tar that says 8 GB": gzip.compress(bytes(header) + b"\0" * 1024),
         "a tar that says 8 GB, over zeros": gzip.compress(bytes(header)) + zeros,
         "one large value in many rows of a parquet": dictionary_parquet(),
+        "a zip with a list of 1.2 million files": long_list_of_files(),
     }
 
 
@@ -490,6 +500,15 @@ def test_bombs_are_refused_within_two_gigabytes(tmp_path):
 
 def test_the_corpus_itself_stayed_within_two_gigabytes():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 2 * GIB
+
+
+def test_a_zip_whose_list_is_too_long_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    from fer_utils.data import sources
+
+    (tmp_path / "long.zip").write_bytes(long_list_of_files())
+    monkeypatch.setattr(sources, "check_count", lambda members, name: pytest.fail("was read"))
+    with pytest.raises(DataError, match="list of files takes 53 MiB"):
+        load(tmp_path / "long.zip")
 
 
 def test_a_set_beyond_the_limit_is_refused(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from .faces import DataError
 
 MOST_FILES = 300_000
 MOST_UNPACKED = 2 << 30
+MOST_DIRECTORY = 32 << 20  # bytes: a zip's list of files, which zipfile reads and keeps as a whole
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,28 @@ def add_item(item: os.DirEntry, prefix: str, entries: list[Entry], waiting: list
         entries.append(entry)
 
 
+class Directory:
+    """A zip's stream that refuses a list of files too long to keep, until it was read."""
+
+    def __init__(self, stream, name: str):
+        self.stream, self.name, self.most = stream, name, MOST_DIRECTORY
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is not None and size > self.most:
+            raise DataError(
+                f"{self.name}: its list of files takes {size >> 20} MiB; expected a set of at most "
+                f"{MOST_FILES} faces; unpack it"
+            )
+        return self.stream.read(size)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 def zip_entries(stream, name: str) -> list[Entry]:
-    archive = zipfile.ZipFile(stream)
+    listed = Directory(stream, name)
+    archive = zipfile.ZipFile(listed)
+    listed.most = None
     members = [m for m in archive.infolist() if not m.is_dir()]
     check_count(members, name)
     budget = Budget(name)
