@@ -12,6 +12,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 WIDTH = 6.8  # inches: the text width of an A4 page
 DPI = 120
@@ -94,9 +95,14 @@ def bare(ax: Axes) -> None:
 
 
 def png(drawn: Figure) -> bytes:
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    """The figure as PNG: with 256 colours, half the size, where hardly a pixel moves by that."""
+    buffer, smallest = io.BytesIO(), io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=DPI)
+    full = Image.open(buffer).convert("RGB")
+    few = full.quantize(256, kmeans=3, dither=Image.Dither.NONE)
+    moved = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(full, int)).max(2)
+    (few if np.quantile(moved, 0.999) < 10 else full).save(smallest, "PNG", optimize=True)
+    return smallest.getvalue()
 
 
 def show(drawn: Figure, name: str, alt: str, caption: str = "") -> None:
