@@ -22,7 +22,6 @@ from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
-import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import Markdown, display
@@ -43,14 +42,13 @@ ANSWER = "its answer"
 
 @dataclass(frozen=True)
 class View:
-    """What one choice shows: a sentence (also the picture's text alternative), picture or table."""
+    """What one choice shows: a picture, and in words (also its text alternative) what it is."""
 
     told: str
     figure: Figure | None = None
-    table: pd.DataFrame | None = None
 
     def html(self) -> str:
-        body = self.table.to_html() if self.table is not None else ""
+        body = ""
         if self.figure:
             source = draw.data_url(self.figure)
             body = f'<img src="{source}" alt="{html.escape(self.told)}" style="max-width: 100%">'
@@ -151,10 +149,8 @@ class Panel:
         told = f"{view.told} In JupyterLab: choose {offer}."
         if view.figure:
             show(view.figure, self.name, alt=view.told, caption=told)
-            return
-        display(Markdown(told))
-        if view.table is not None:
-            display(view.table)
+        else:
+            display(Markdown(told))
 
 
 def confusion(run: Run) -> Panel:
@@ -179,18 +175,17 @@ def confusion(run: Run) -> Panel:
         few, rows = cell[:MOST], tested["row"].to_numpy()[cell[:MOST]]
         told = (
             f"{choice['split']}: {len(cell)} of the faces labelled {choice['label']} were read as "
-            f"{choice['prediction']}" + (f"; the {len(few)} surest." if len(few) else ".")
+            f"{choice['prediction']}."
         )
         if not len(few):
             return View(told)
+        captions = [f"{row}: {p:.0%}" for row, p in zip(rows, sure[few], strict=True)]
+        told += f" The {len(few)} surest, row and confidence: {', '.join(captions)}."
         if (faces := run.faces(rows=rows)) is None:
-            table = pd.DataFrame({"row": rows, "confidence": [f"{p:.1%}" for p in sure[few]]})
-            return View(f"{told} The images are not at hand.", table=table.set_index("row"))
-        votes = [None] * len(rows) if faces.votes is None else faces.votes
-        told_votes = map(said_by_people, votes)
-        captions = [
-            f"{row}: {p:.0%}\n{v}" for row, p, v in zip(rows, sure[few], told_votes, strict=True)
-        ]
+            return View(f"{told} Their images are not at hand.")
+        if faces.votes is not None:
+            people = map(said_by_people, faces.votes)
+            captions = [f"{own}\n{theirs}" for own, theirs in zip(captions, people, strict=True)]
         return View(told, draw.faces_in_rows(faces.images, captions))
 
     options = {"label": classes, "prediction": classes, "split": splits}
@@ -203,10 +198,8 @@ def confusion(run: Run) -> Panel:
     return Panel("03_behind", lambda _: options, view, start)
 
 
-def said_by_people(votes: np.ndarray | None) -> str:
-    """The two commonest answers of ten people, in FER+'s columns: 'Fear 4, Sad 3'."""
-    if votes is None:
-        return ""
+def said_by_people(votes: np.ndarray) -> str:
+    """The two commonest answers of ten people (10,), in FER+'s columns: 'Fear 4, Sad 3'."""
     names = [name or column for name, column in zip(EMOTION_OF_COLUMN, COLUMNS, strict=True)]
     most = [k for k in np.argsort(-votes, kind="stable")[:2] if votes[k]]
     return ", ".join(f"{names[k]} {votes[k]}" for k in most)
