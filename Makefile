@@ -36,12 +36,17 @@ help:
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[test]'
 	@touch $@
 
+.venv/browser: .venv/ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	@touch $@
+
 report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
 	@$(PYTHON) -m fer_utils.report --run $(RUN) --build $(BUILD) --jobs $(JOBS) \
 	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces)
 
-lab: $(READY) ## open the chapters in JupyterLab
-	@$(PYTHON) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
+	    --LabApp.default_url=/lab/tree/notebooks/README.md $(OPTIONS)
 
 train: $(READY) ## train a run, or FIT= of a run, on DATA or on synthetic faces
 	@$(PYTHON) -m fer_utils.train --run $(RUN) $(if $(FIT),--fit $(FIT)) $(if $(RECIPE),--recipe $(RECIPE)) \
@@ -55,15 +60,15 @@ notebooks: $(READY) ## refresh the stored outputs of every chapter (without the 
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False --log-level WARN $(CHAPTERS)
 
-figures: $(READY) ## write the READMEs' pictures anew, from the stored notebooks
+figures: $(READY) ## write the READMEs' pictures and the overview anew, from the stored notebooks
 	@$(PYTHON) -m fer_utils.report.figures
 
 test: $(READY) lint ## lint, unit tests, and the replay of every stored notebook
 	@$(PYTHON) -m pytest -m "not slow" tests
 	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval -p no:randomly notebooks
 
-test-all: $(READY) test ## and the slow tests
-	@$(PYTHON) -m pytest -m slow tests
+test-all: $(READY) $(if $(ACTIVE),,.venv/browser) test ## and the slow tests, in a Chromium too where there is one
+	@$(PYTHON) -m pytest -m slow -rs tests
 
 lint: $(READY)
 	@$(PYTHON) -m ruff check --no-cache .

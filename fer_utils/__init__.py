@@ -2,6 +2,7 @@
 
 Floors, each importing only from those below it::
 
+    6  explore
     5  report · predict · aggregates
     4  train
     3  runs · plotting · faithfulness

@@ -220,18 +220,21 @@ class Run:
         """Probabilities float32 (n, classes) of uint8 images (n, 48, 48); no flip averaging."""
         return probabilities(self.model(), self.scale(images)).numpy()
 
-    def faces(self, most: int | None = None) -> Faces | None:
+    def faces(self, most: int | None = None, rows=None) -> Faces | None:
         """The run's images, or None where a real set is not at hand (``FER_DATA`` unset).
 
         Args:
             most: the first so many are enough (drawing synthetic faces takes its time).
+            rows: these alone, as ``predictions`` numbers them.
         """
         if self.synthetic:
             described = self.config["data"]
-            n = min(described["n"], most or described["n"])
-            faces = synthetic.faces(n, described["seed"], described["preset"])
+            index = np.arange(min(described["n"], most or described["n"])) if rows is None else rows
+            faces = synthetic.at(index, described["seed"], described["preset"])
             return relabel(faces, self.classes)
-        return self._real if most is None or self._real is None else self._real[:most]
+        if self._real is None or (most is None and rows is None):
+            return self._real
+        return self._real[:most] if rows is None else self._real[np.asarray(rows)]
 
     @cached_property
     def _real(self) -> Faces | None:

@@ -101,6 +101,12 @@ def test_figures_are_those_of_the_stored_notebooks():
         )
 
 
+def test_the_overview_is_that_of_the_stored_notebooks():
+    stored = (ROOT / "notebooks" / "README.md").read_text("utf-8")
+    assert stored == figures.overview(), "run `make figures`"
+    assert re.findall(r"^## \[\d · .+\?\]\((\w+)\.ipynb\)$", stored, re.M) == CHAPTERS
+
+
 def test_committed_runs_are_whole_and_show_no_single_face():
     from fer_utils.aggregates import AGGREGATES
 
@@ -205,6 +211,13 @@ def test_constraints_pin_every_dependency():
     wanted = names_and_bounds(project["dependencies"] + project["optional-dependencies"]["test"])
     pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
     assert {w.replace("_", "-") for w in wanted} <= {p.lower().replace("_", "-") for p in pins}
+
+
+def test_constraints_pin_what_drives_the_browser():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = names_and_bounds(project["optional-dependencies"]["browser"])
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert set(wanted) <= set(pins)
 
 
 def test_make_lists_every_public_target():

@@ -1,6 +1,7 @@
-"""The READMEs' pictures: a fixed list of aggregates, taken from the stored notebooks.
+"""The READMEs' pictures, a fixed list of aggregates, and the overview on which `make lab` opens.
 
-``python -m fer_utils.report.figures [FOLDER]`` writes them; nothing else does.
+All are taken from the stored notebooks; ``python -m fer_utils.report.figures [FOLDER]`` writes
+them (the overview only without FOLDER), nothing else does.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import json
 import sys
 from pathlib import Path
 
-from fer_utils.report import ROOT, ReportError
+from fer_utils.report import ROOT, ReportError, chapter
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
 )  # fmt: skip
 SHEET = "synthetic_faces"  # drawn here: no stored notebook shows single faces
+OVERVIEW = """# What does a small CNN see when it reads a face, and how do we know?
+
+Each chapter asks one question and answers it with what it has computed. Open one and choose
+*Run → Run All Cells*: every chapter runs alone, from top to bottom. `RUN` in its first code cell
+says whose network it is about. Chapters 3, 4 and 5 end on a panel: choose, and see.
+"""
 
 
 def stored(root: Path = ROOT) -> dict[str, bytes]:
@@ -28,6 +35,17 @@ def stored(root: Path = ROOT) -> dict[str, bytes]:
                 if "name" in about:
                     found[about["name"]] = base64.b64decode("".join(output["data"]["image/png"]))
     return found
+
+
+def overview(root: Path = ROOT) -> str:
+    """notebooks/README.md: the stored chapters' questions and answers."""
+    parts = [OVERVIEW]
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        read = chapter.read(path)
+        parts.append(f"## [{read.number} · {read.title}]({path.name})\n\n{read.answer.source}\n")
+    return "\n".join(
+        [*parts, "*These answers are the stored ones; `make figures` collects them.*\n"]
+    )
 
 
 def sheet() -> bytes:
@@ -57,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         partial = folder / f".{name}.png"
         partial.write_bytes(picture)
         partial.replace(folder / f"{name}.png")
+    if not arguments:
+        (ROOT / "notebooks" / "README.md").write_text(overview(), "utf-8")
     print(f"{len(CHOSEN) + 1} pictures in {folder}/")
     return 0
 

@@ -113,11 +113,16 @@ def faces(n: int, seed: int = 0, preset: str | Preset = "default") -> SyntheticF
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name}={value!r}: expected a whole number, {least} or above")
+    return at(np.arange(n), int(seed), preset)
+
+
+def at(index, seed: int = 0, preset: str | Preset = "default") -> SyntheticFaces:
+    """The faces that stand at ``index`` (n,) in the stream ``seed``, in that order."""
     if not isinstance(preset, Preset):
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ValueError(f"preset={preset!r}: expected {', '.join(PRESETS)}, or a Preset")
         preset = PRESETS[preset]
-    index, seed = np.arange(n, dtype=np.int64), int(seed)
+    index = np.asarray(index, dtype=np.int64)
     labels = index % len(EMOTIONS)
     units = draw_action_units(labels, seed, index, preset)
     images, masks = draw(units, seed, index, preset)

@@ -1,0 +1,311 @@
+"""The panels of chapters 3, 4 and 5: choose in JupyterLab, and see.
+
+``confusion(run)``, ``saliency(run)`` and ``filters(run)`` return a ``Panel``. Where a person sits
+before the notebook it shows controls over one picture, drawn anew at each choice. Everywhere else
+(nbconvert, papermill, nbval; so in HTML, in the PDF and in the stored notebooks) it shows what
+its first choice gives, like any figure of the chapter. No widget is made there, so none is stored.
+
+It tells by the request that runs the cell: in Jupyter's protocol a front end says with
+``allow_stdin`` whether somebody is there to answer a question. Those three say no.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from IPython import get_ipython
+from IPython.display import Markdown, display
+from matplotlib.figure import Figure
+
+from fer_utils import faithfulness, predict
+from fer_utils.data.pictures import SUFFIXES
+from fer_utils.data.votes import COLUMNS, EMOTION_OF_COLUMN
+from fer_utils.plotting import filter_words as words
+from fer_utils.plotting import panels as draw
+from fer_utils.plotting import show
+from fer_utils.runs import Run
+
+MOST = 12  # faces of a cell that are shown
+FACES = 210  # faces to choose from
+ANSWER = "its answer"
+
+
+@dataclass(frozen=True)
+class View:
+    """What one choice shows: a picture, and in words (also its text alternative) what it is."""
+
+    told: str
+    figure: Figure | None = None
+
+    def html(self) -> str:
+        body = ""
+        if self.figure:
+            source = draw.data_url(self.figure)
+            body = f'<img src="{source}" alt="{html.escape(self.told)}" style="max-width: 100%">'
+        return f"{body}<p>{html.escape(self.told)}</p>"
+
+
+def live() -> bool:
+    """Whether the cell at work was run by a front end with a person before it."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel else {}
+    return bool(request.get("content", {}).get("allow_stdin"))
+
+
+class Panel:
+    """Lists to choose from, over one view.
+
+    Args:
+        name: of the static figure.
+        options: what there is to choose, {label: values}, for a choice made so far.
+        view: the view of a choice, given as {label: value}.
+        start: the first choice, where it is not the first value of each list.
+        receive: takes an uploaded picture's name and bytes, returns the choice that shows it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Callable[[dict], dict[str, list[str]]],
+        view: Callable[[dict], View],
+        start: dict[str, str] | None = None,
+        receive: Callable[[str, bytes], dict] | None = None,
+    ):
+        self.name, self.options, self.view = name, options, view
+        self.choice, self.receive = self.settled(start or {}), receive
+
+    def settled(self, wanted: dict) -> dict:
+        """A whole choice: what is wanted where it is on offer, else the first value."""
+        offered = self.options(wanted).items()
+        return {k: wanted[k] if wanted.get(k) in values else values[0] for k, values in offered}
+
+    @cached_property
+    def controls(self) -> dict[str, widgets.Dropdown]:
+        made = {label: widgets.Dropdown(description=label) for label in self.choice}
+        for control in made.values():
+            control.observe(self.refresh, "value")
+        return made
+
+    @cached_property
+    def upload(self) -> widgets.FileUpload:
+        made = widgets.FileUpload(accept=",".join(SUFFIXES), description="a picture of yours")
+        made.observe(self.uploaded, "value")
+        return made
+
+    @cached_property
+    def shown(self) -> widgets.HTML:
+        return widgets.HTML()  # and not Image, which has no text alternative
+
+    @cached_property
+    def box(self) -> widgets.VBox:
+        self.choose(self.choice)
+        row = widgets.HBox([*self.controls.values(), *[self.upload] * bool(self.receive)])
+        row.layout.flex_flow = "row wrap"
+        return widgets.VBox([row, self.shown])
+
+    def refresh(self, _=None) -> None:
+        self.choose({label: control.value for label, control in self.controls.items()})
+
+    def uploaded(self, change) -> None:
+        for file in change["new"]:
+            try:
+                self.choose(self.choice | self.receive(file["name"], bytes(file["content"])))
+            except (ValueError, OSError) as error:
+                self.complain(error)
+
+    def choose(self, wanted: dict) -> None:
+        """Set the controls to a choice and show it; a complaint is shown in its place."""
+        self.choice = self.settled(wanted)
+        for label, values in self.options(self.choice).items():
+            control = self.controls[label]
+            control.unobserve(self.refresh, "value")
+            if control.options != tuple(values):
+                control.options = values
+            control.value = self.choice[label]
+            control.observe(self.refresh, "value")
+        try:
+            self.shown.value = self.view(self.choice).html()
+        except (ValueError, OSError) as error:
+            self.complain(error)
+
+    def complain(self, error: Exception) -> None:
+        self.shown.value = f'<p role="alert">{html.escape(str(error))}</p>'
+
+    def _ipython_display_(self) -> None:
+        if live():
+            display(self.box)
+            return
+        view, offer = self.view(self.choice), ", ".join(self.choice)
+        told = f"{view.told} In JupyterLab: choose {offer}."
+        if view.figure:
+            show(view.figure, self.name, alt=view.told, caption=told)
+        else:
+            display(Markdown(told))
+
+
+def confusion(run: Run) -> Panel:
+    """The faces behind a cell of the confusion matrix: label, prediction, split.
+
+    Its surest twelve with confidence and, where there are, the votes of people; rows and
+    confidence alone where the images are not at hand.
+    """
+    classes, tested = list(run.classes), run.predictions
+    scores = tested[classes].to_numpy()
+    answer, sure = scores.argmax(1), scores.max(1)
+    splits = sorted(set(tested["split"]))
+
+    def behind(label: int, prediction: int, split: str) -> np.ndarray:
+        cell = (tested["label"] == label) & (answer == prediction) & (tested["split"] == split)
+        cell = np.flatnonzero(cell)
+        return cell[np.argsort(-sure[cell], kind="stable")]
+
+    def view(choice: dict) -> View:
+        label, prediction = (classes.index(choice[key]) for key in ("label", "prediction"))
+        cell = behind(label, prediction, choice["split"])
+        few, rows = cell[:MOST], tested["row"].to_numpy()[cell[:MOST]]
+        told = (
+            f"{choice['split']}: {len(cell)} of the faces labelled {choice['label']} were read as "
+            f"{choice['prediction']}."
+        )
+        if not len(few):
+            return View(told)
+        captions = [f"{row}: {p:.0%}" for row, p in zip(rows, sure[few], strict=True)]
+        told += f" The {len(few)} surest, row and confidence: {', '.join(captions)}."
+        if (faces := run.faces(rows=rows)) is None:
+            return View(f"{told} Their images are not at hand.")
+        if faces.votes is not None:
+            people = map(said_by_people, faces.votes)
+            captions = [f"{own}\n{theirs}" for own, theirs in zip(captions, people, strict=True)]
+        return View(told, draw.faces_in_rows(faces.images, captions))
+
+    options = {"label": classes, "prediction": classes, "split": splits}
+    counts = {
+        (a, b): len(behind(a, b, splits[0]))
+        for a in range(len(classes)) for b in range(len(classes)) if a != b
+    }  # fmt: skip
+    a, b = max(counts, key=counts.get)
+    start = {"label": classes[a], "prediction": classes[b]}
+    return Panel("03_behind", lambda _: options, view, start)
+
+
+def said_by_people(votes: np.ndarray) -> str:
+    """The two commonest answers of ten people (10,), in FER+'s columns: 'Fear 4, Sad 3'."""
+    names = [name or column for name, column in zip(EMOTION_OF_COLUMN, COLUMNS, strict=True)]
+    most = [k for k in np.argsort(-votes, kind="stable")[:2] if votes[k]]
+    return ", ".join(f"{names[k]} {votes[k]}" for k in most)
+
+
+def saliency(run: Run) -> Panel:
+    """A face, or a picture of one's own, with the map of a method for a class.
+
+    Faces of the run's PrivateTest; where its images are not at hand, those of the run
+    ``synthetic`` with that run's network. An uploaded picture is always read by ``run``.
+    Gradient-like methods answer at once; SmoothGrad and integrated gradients take 50 gradients,
+    occlusion 121 forward passes: about ten times as long.
+    """
+    methods = {k: m[0] for k, m in faithfulness.METHODS.items() if not k.startswith("control")}
+    source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
+    tested = source.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:FACES]
+    faces = source.faces(rows=tested)
+    pictures = {
+        f"{row}: {source.classes[k]}": (source, face, "")
+        for row, k, face in zip(tested, faces.labels, faces.images, strict=True)
+    }
+
+    def options(_) -> dict[str, list[str]]:
+        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": list(methods)}
+
+    def view(choice: dict) -> View:
+        of, face, note = pictures[choice["face"]]
+        one, name, method = np.stack([face]), choice["class"], choice["method"]
+        scores = of.predict(one)[0]
+        k = int(scores.argmax()) if name == ANSWER else of.classes.index(name)
+        chance = {"generator": torch.Generator().manual_seed(0)} if method == "SmoothGrad" else {}
+        map_ = methods[method](of.model(), of.scale(one), torch.tensor([k]), **chance)
+        per_input = method in ("gradient", "SmoothGrad", "guided backprop")
+        unit = "logit per s.d." if per_input else "logit"
+        told = (
+            f"Face {choice['face']}, network {of.name}: {of.classes[scores.argmax()]} "
+            f"({scores.max():.0%}). Map: {method} for {of.classes[k]}; red, "
+            f"{'brighter helps' if per_input else 'speaks for'} it.{note}"
+        )
+        return View(told, draw.one_map(face, map_[0, 0].numpy(), unit, scores, of.classes))
+
+    def receive(name: str, content: bytes) -> dict:
+        pictures[f"yours: {name}"] = (run, *picture_of(name, content))
+        return {"face": f"yours: {name}", "class": ANSWER}
+
+    return Panel("04_choose", options, view, receive=receive)
+
+
+def picture_of(name: str, content: bytes) -> tuple[np.ndarray, str]:
+    """An uploaded picture as ``predict.read`` sees it, uint8 (48, 48), and what it said of it."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()) as said:
+        path = Path(folder) / (Path(name).name or "picture")
+        path.write_bytes(content)
+        try:
+            face = predict.read(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(f"{folder}/", "")) from None
+    return face, f" {said.getvalue().replace(f'{folder}/', '').strip()}".rstrip()
+
+
+def filters(run: Run) -> Panel:
+    """The card of a filter: conv1's kernels, optima of conv2, conv3 and the outputs, conv4's cards."""
+    cards, classes = run.read("filters"), run.classes
+    kernels = run.model().get_submodule("layer1.0").weight.detach()[:, 0].numpy()
+    names = {
+        "conv4": [str(k) for k in range(len(cards["plain"]))],
+        "conv3": [str(k) for k in cards["layer3_filters"]],
+        "conv2": [str(k) for k in cards["layer2_filters"]],
+        "conv1": [str(k) for k in range(len(kernels))],
+        "outputs": list(classes),
+    }
+
+    def options(choice: dict) -> dict[str, list[str]]:
+        return {"layer": list(names), "filter": names[choice.get("layer", "conv4")]}
+
+    def view(choice: dict) -> View:
+        layer, place = choice["layer"], names[choice["layer"]].index(choice["filter"])
+        if layer == "conv4":
+            return View(on_card(cards, place, classes), draw.one_card(cards, place, classes))
+        if layer == "conv1":
+            told = f"Kernel {place} of conv1 as it is: what it weighs up (red) and down (blue)."
+            return View(told, draw.one_picture(kernels[place], "weight"))
+        if layer == "outputs":
+            picture, best = cards["outputs_natural"][place], cards["outputs"][:, place]
+            told = (
+                f"The natural optimum of the output {choice['filter']}: {best[1] / best[2]:.1f} "
+                "times the logit of the face that excites it most."
+            )
+            return View(told, draw.one_picture(picture))
+        picture = cards[f"layer{layer[-1]}"][place]
+        told = (
+            f"The natural optimum of filter {choice['filter']} of {layer}: "
+            f"{cards[f'layer{layer[-1]}_ratio'][place]:.1f} times its strongest real patch."
+        )
+        return View(told, draw.one_picture(picture))
+
+    start = {"filter": str(words.closer(cards)[0])}
+    return Panel("05_choose", options, view, start)
+
+
+def on_card(cards: dict, k: int, classes: tuple[str, ...]) -> str:
+    """A filter's card in words."""
+    best, lost = words.favourite(cards)[k], np.nan_to_num(cards["logit_fall"][k])
+    told = f"Filter {k} of conv4 answers most to {classes[best]} ({cards['tuning'][k, best]:+.1f} "
+    told += f"spreads); the class explains {cards['explained'][k]:.0%} of its variance, "
+    told += "more" if words.selective(cards)[k] else "no more"
+    told += f" than of 95 % of a random network's. Its silence costs {classes[lost.argmax()]} most "
+    told += f"({lost.max():+.2f} nats)."
+    return told + (" It is inactive." if k in cards["inactive"] else "")

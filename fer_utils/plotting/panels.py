@@ -1,0 +1,141 @@
+"""What the panels of chapters 3 to 5 draw: one figure a choice, in well under 200 ms.
+
+So few axes at fixed places: laying out twelve axes costs more than the network's own work.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from fer_utils.plotting.filter_words import reach
+from fer_utils.plotting.filters import mosaic
+from fer_utils.plotting.saliency import FADE
+from fer_utils.plotting.style import (
+    CLASS_COLOURS,
+    DPI,
+    MAGNITUDE,
+    MUTED,
+    SIGNED,
+    bare,
+    face_image,
+    signed_limit,
+)
+
+KINDS = {"plain": "optimum, free pixels", "natural": "optimum, natural",
+         "negative": "negative optimum", "mean_patch": "mean of strongest"}  # fmt: skip
+
+
+def blank(width: float, height: float, *places: tuple[float, float, float, float]):
+    """A figure of fixed layout; an Axes for each (left, bottom, width, height) in inches."""
+    drawn = Figure(figsize=(width, height), dpi=DPI, layout="none")
+    size = np.array([width, height, width, height])
+    return drawn, [drawn.add_axes(tuple(np.array(place) / size)) for place in places]
+
+
+def data_url(drawn: Figure) -> str:
+    """The figure as it is, uncropped, for the ``src`` of an HTML image."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"savefig.bbox": None}):
+        drawn.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def faces_in_rows(images: np.ndarray, captions, columns: int = 6) -> Figure:
+    """Faces (n, 48, 48), six in a row, each with a caption of two lines below it."""
+    pitch, below = 54, 20
+    framed = np.full((len(images), 48 + below, 48), 255.0)
+    framed[:, :48] = images
+    sheet = mosaic(framed, columns, gap=pitch - 48)
+    width = 6.6
+    height = width / sheet.shape[1] * sheet.shape[0]
+    drawn, (ax,) = blank(width, height, (0, 0, width, height))
+    face_image(ax, sheet)
+    for k, caption in enumerate(captions):
+        top, left = k // columns * (pitch + below) + 49, k % columns * pitch + 23.5
+        ax.text(left, top, caption, ha="center", va="top", fontsize=6.5, linespacing=1.25)
+    return drawn
+
+
+def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, classes) -> Figure:
+    """The input, its signed map with a scale, the map's size over the face, the answer.
+
+    Args:
+        image: uint8 (48, 48).  map_: (48, 48), in ``unit``.  probabilities: (classes,).
+    """
+    drawn, (ax, scale, bars) = blank(
+        6.8, 1.95, (0.05, 0.05, 4.3, 1.6), (4.4, 0.12, 0.08, 1.2), (5.65, 0.1, 1.05, 1.6)
+    )
+    limit = signed_limit(map_)
+    face_image(ax, image, extent=(0, 48, 48, 0))
+    signed = ax.imshow(map_, cmap=SIGNED, vmin=-limit, vmax=limit, extent=(51, 99, 48, 0))
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(102, 150, 48, 0))
+    amount = abs(map_)
+    alpha = np.clip(amount / limit / FADE, 0, 1) * 0.75
+    ax.imshow(amount, cmap=MAGNITUDE, vmin=0, vmax=limit, alpha=alpha, extent=(102, 150, 48, 0))
+    ax.set(xlim=(0, 150), ylim=(48, -6))
+    for left, title in zip((24, 75, 126), ("input", "signed map", "overlay"), strict=True):
+        ax.text(left, -1.5, title, ha="center")
+    drawn.colorbar(signed, cax=scale).ax.tick_params(labelsize=7)
+    scale.set_title(unit, fontsize=7, loc="left")
+    colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
+    bars.barh(classes, probabilities, color=colours)
+    for place, value in enumerate(probabilities):
+        bars.text(value + 0.02, place, f"{value:.0%}", va="center", fontsize=7)
+    bars.set(xlim=(0, 1.25), ylim=(len(classes) - 0.5, -0.5), xticks=[])
+    bars.spines["bottom"].set_visible(False)
+    bars.tick_params(length=0)
+    return drawn
+
+
+def one_card(cards: dict, k: int, classes: tuple[str, ...]) -> Figure:
+    """A filter's pictures with their reach, its tuning to the classes, what its silence costs.
+
+    Args:
+        cards: the aggregate ``filters``.  k: which filter.
+    """
+    drawn, (ax, tuning, silence) = blank(
+        6.8, 2.95, (0.1, 1.62, 6.6, 1.3), (0.85, 0.42, 2.35, 1.0), (4.2, 0.42, 2.35, 1.0)
+    )
+    pictures = np.stack([cards[kind][k] for kind in KINDS])
+    height, width = pictures.shape[1:]
+    bare(ax)
+    for place, (kind, title) in enumerate(KINDS.items()):
+        left, picture = place * 2 * width, cards[kind][k]
+        low, high = (picture.min(), picture.max()) if kind == "mean_patch" else (0, 255)
+        box = (left, left + width, height, 0)
+        ax.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1), extent=box)
+        ax.text(left, -1.5, title, fontsize=8)
+        reached = f"{reach(cards, kind)[k].round(1) + 0:.1f}".replace("-", "−")
+        ax.text(left + width + 2, height, f"reach\n{reached}", fontsize=8)
+    ax.set(xlim=(0, 8 * width), ylim=(height, -8), anchor="W")
+    colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
+    for chart, key, label in (
+        (tuning, "tuning", "class mean,\nspreads"),
+        (silence, "logit_fall", "logit lost if\nsilenced, nats"),
+    ):
+        chart.bar(classes, cards[key][k], color=colours)
+        chart.axhline(0, color="#444444", lw=0.6)
+        chart.set_ylabel(label, fontsize=7.5)
+        chart.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=7)
+        chart.tick_params(axis="y", labelsize=7)
+    tuning.plot(classes, cards["tuning_random"][k], "_", color="black", ms=9, mew=1)
+    return drawn
+
+
+def one_picture(picture: np.ndarray, unit: str = "") -> Figure:
+    """One picture large: grey levels or, where a ``unit`` is given, signed values with a scale."""
+    drawn, axes = blank(2.9, 2.1, (0.05, 0.05, 2, 2), *[(2.12, 0.15, 0.1, 1.6)] * bool(unit))
+    if not unit:
+        face_image(axes[0], picture)
+        return drawn
+    limit = signed_limit(picture)
+    bare(axes[0])
+    signed = axes[0].imshow(picture, cmap=SIGNED, vmin=-limit, vmax=limit)
+    drawn.colorbar(signed, cax=axes[1])
+    axes[1].set_title(unit, fontsize=7.5, loc="left")
+    return drawn

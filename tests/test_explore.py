@@ -1,0 +1,176 @@
+"""The panels: a choice changes what is shown; without a person before them they are figures."""
+
+import io
+import re
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ipywidgets.widgets import widget
+from PIL import Image
+
+from fer_utils import explore, metrics
+from fer_utils.plotting import style
+from fer_utils.runs import Run
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return Run.load("synthetic")
+
+
+@pytest.fixture(scope="module")
+def real():
+    return Run.load("fer2013")
+
+
+def opened(panel):
+    assert panel.box.children[0].children[: len(panel.controls)] == tuple(panel.controls.values())
+    return panel
+
+
+def picture(panel):
+    return re.search(r'src="data:image/png;base64,([^"]+)"', panel.shown.value)[1]
+
+
+@pytest.mark.parametrize("parent, expected", [
+    ({"content": {"allow_stdin": True}}, True), ({"content": {"allow_stdin": False}}, False),
+    ({"content": {}}, False), ({}, False),
+])  # fmt: skip
+def test_a_panel_is_live_where_the_front_end_can_answer(monkeypatch, parent, expected):
+    assert not explore.live()  # no kernel at all
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent))
+    monkeypatch.setattr(explore, "get_ipython", lambda: shell)
+    assert explore.live() is expected
+
+
+@pytest.mark.parametrize("name", ["confusion", "saliency", "filters"])
+def test_without_a_person_a_panel_is_a_figure_and_makes_no_widget(monkeypatch, drawn, name):
+    outputs, before = [], len(widget._instances)
+    for module in (explore, style):
+        monkeypatch.setattr(module, "display", lambda *of, **more: outputs.append((of, more)))
+    getattr(explore, name)(drawn)._ipython_display_()
+    (((data,), more),) = outputs
+    assert data["image/png"].startswith(b"\x89PNG") and len(widget._instances) == before
+    about = more["metadata"]["image/png"]
+    assert len(about["alt"]) > 20 and about["alt"] in about["caption"]
+    assert "In JupyterLab: choose" in about["caption"] and "In JupyterLab" not in about["alt"]
+
+
+def test_without_images_the_static_cell_names_rows_and_confidence(monkeypatch, real):
+    outputs = []
+    monkeypatch.setattr(explore, "display", outputs.append)
+    explore.confusion(real)._ipython_display_()
+    (sentence,) = outputs
+    assert "not at hand" in sentence.data and "In JupyterLab" in sentence.data
+    named = re.findall(r"(\d+): (\d+)%", sentence.data)
+    tested = real.predictions.set_index("row").loc[[int(row) for row, _ in named]]
+    tested = tested[list(real.classes)]
+    assert [percent for _, percent in named] == [f"{100 * p:.0f}" for p in tested.max(axis=1)]
+    assert len(named) == explore.MOST and tested.max(axis=1).is_monotonic_decreasing
+    assert set(tested.idxmax(axis=1)) == {"Neutral"}
+
+
+def test_every_cell_of_the_matrix_counts_its_faces(real):
+    panel = explore.confusion(real)
+    tested = real.predictions.query("split == 'PublicTest'")
+    answers = tested[list(real.classes)].to_numpy().argmax(1)
+    matrix = metrics.confusion(tested["label"].to_numpy(), answers, len(real.classes))
+    for (a, b), n in np.ndenumerate(matrix):
+        label, prediction = real.classes[a], real.classes[b]
+        choice = {"label": label, "prediction": prediction, "split": "PublicTest"}
+        assert panel.view(choice).told.startswith(f"PublicTest: {n} of the faces labelled {label}")
+
+
+def test_the_first_cell_shown_is_the_largest_mistake(real):
+    assert explore.confusion(real).choice == {
+        "label": "Sad", "prediction": "Neutral", "split": "PrivateTest",
+    }  # fmt: skip
+
+
+def test_choosing_a_cell_shows_its_faces_with_the_votes_of_people(monkeypatch, drawn):
+    shown = []
+    monkeypatch.setattr(
+        explore.draw, "faces_in_rows", lambda *of: shown.append(of) or style.figure()[0]
+    )
+    panel = opened(explore.confusion(drawn))
+    panel.controls["split"].value = "PublicTest"
+    panel.controls["label"].value = "Happy"
+    panel.controls["prediction"].value = "Happy"
+    images, captions = shown[-1]
+    assert len(images) == explore.MOST and len(captions) == explore.MOST
+    rows = [int(caption.split(":")[0]) for caption in captions]
+    faces = drawn.faces(rows=rows)
+    assert np.array_equal(images, faces.images)
+    assert set(faces.labels) == {drawn.classes.index("Happy")}
+    assert set(faces.split) == {"PublicTest"}
+    assert captions[0].split("\n")[1] == explore.said_by_people(faces.votes[0])
+
+
+def test_votes_are_named_in_the_order_of_their_number():
+    assert explore.said_by_people(np.array([0, 0, 0, 3, 0, 0, 6, 1, 0, 0])) == "Fear 6, Sad 3"
+    assert explore.said_by_people(np.array([0, 0, 0, 0, 0, 0, 0, 0, 10, 0])) == "unknown 10"
+
+
+def test_face_class_and_method_each_change_the_map(drawn):
+    panel = opened(explore.saliency(drawn))
+    seen = {picture(panel)}
+    for label, value in (("method", "SmoothGrad"), ("method", "occlusion"), ("class", "Happy"),
+                         ("face", panel.controls["face"].options[3])):  # fmt: skip
+        panel.controls[label].value = value
+        assert value in panel.shown.value
+        assert picture(panel) not in seen
+        seen.add(picture(panel))
+    panel.controls["method"].value = "SmoothGrad"
+    again = picture(panel)
+    panel.controls["method"].value = "gradient"
+    panel.controls["method"].value = "SmoothGrad"
+    assert picture(panel) == again  # its noise is the same at each choice
+
+
+def test_without_images_the_faces_are_drawn_and_their_own_network_reads_them(real):
+    assert "network synthetic" in explore.saliency(real).view(explore.saliency(real).choice).told
+
+
+def uploaded(panel, name, content):
+    about = {"name": name, "type": "", "size": len(content), "last_modified": datetime.now(UTC)}
+    panel.upload.value = (about | {"content": memoryview(content)},)
+
+
+def test_a_picture_of_ones_own_is_read_by_the_run(real, few_faces):
+    buffer = io.BytesIO()
+    Image.fromarray(few_faces.images[0]).save(buffer, "PNG")
+    panel = opened(explore.saliency(real))
+    uploaded(panel, "me & you.png", buffer.getvalue())
+    scores = real.predict(few_faces.images[:1])[0]
+    assert panel.controls["face"].value == "yours: me & you.png"
+    said = f"network fer2013: {real.classes[scores.argmax()]} ({scores.max():.0%})"
+    assert said in panel.shown.value and "me &amp; you.png" in panel.shown.value
+
+
+def test_a_cropped_upload_says_so_and_a_bad_one_gives_one_clear_line(real):
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), "grey").save(buffer, "JPEG")
+    panel = opened(explore.saliency(real))
+    uploaded(panel, "wide.jpg", buffer.getvalue())
+    assert "central square" in panel.shown.value and "/tmp" not in panel.shown.value
+    uploaded(panel, "<b>.png", b"no picture")
+    assert panel.shown.value.startswith('<p role="alert">&lt;b&gt;.png: no picture')
+    assert "\n" not in panel.shown.value and panel.controls["face"].value == "yours: wide.jpg"
+    panel.controls["method"].value = "Grad-CAM"
+    assert "wide.jpg" in panel.shown.value and picture(panel)
+
+
+def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):
+    panel = opened(explore.filters(real))
+    offered = {}
+    for layer in panel.controls["layer"].options:
+        panel.controls["layer"].value = layer
+        offered[layer] = panel.controls["filter"].options
+        panel.controls["filter"].value = offered[layer][-1]
+        assert offered[layer][-1] in panel.shown.value and picture(panel)
+    assert {layer: len(names) for layer, names in offered.items()} == {
+        "conv4": 128, "conv3": 12, "conv2": 12, "conv1": 32, "outputs": 7,
+    }  # fmt: skip
+    assert offered["outputs"] == real.classes
