@@ -159,6 +159,9 @@ def lab(tmp_path_factory):
     own.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(own, folder / "notebooks" / "panels.ipynb")
     start = re.search(r"default_url=(\S+)", (ROOT / "Makefile").read_text())[1]
+    whole = folder / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    whole.parent.mkdir(parents=True)  # all cells are in the page, also those out of sight
+    whole.write_text('{"windowingMode": "none"}')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -197,7 +200,7 @@ def desk(browser):
 
 def run_all(page):
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    page.wait_for_selector(".jp-NotebookPanel-toolbar [data-status=idle]")
+    page.get_by_text(re.compile(r"\| Idle$")).wait_for()  # earlier, Run All is lost
     page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
     page.locator(".lm-Menu-item", has_text=re.compile("^Run All Cells$")).click()
 
