@@ -23,7 +23,7 @@ PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
 CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: help report lab train aggregates notebooks figures test test-all verify lint clean
+.PHONY: help report lab train aggregates filters notebooks figures test test-all verify lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -55,6 +55,9 @@ train: $(READY) ## train a run, or FIT= of a run, on DATA or on synthetic faces
 
 aggregates: $(READY) ## compute anew what the chapters show from many faces
 	@$(PYTHON) -m fer_utils.aggregates $(RUN)
+
+filters: $(READY) ## compute the filter cards of RUN anew and store them in it (a few minutes)
+	@$(PYTHON) -m fer_utils.aggregates $(RUN) filters
 
 notebooks: $(READY) ## refresh the stored outputs of every chapter (without the real images)
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \

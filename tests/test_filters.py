@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fer_utils import filters
+from fer_utils import chains, filters
+from fer_utils.anatomy import private_copy
 from fer_utils.model import FerCNN
 
 SIZE = 16
@@ -211,6 +212,42 @@ def test_optima_repeat_from_their_seed_whatever_else_is_asked_for(small):
     state = torch.get_rng_state()
     filters.maximise(small, "4", [0], steps=1, shape=shape)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("which", [[4], [32], [7, 4], [0, 1, 2, 3, 4]])
+def test_a_filters_optimum_is_the_same_alone_and_among_all(which):
+    """A climb is chaotic: rounded once otherwise, it ends elsewhere, by per cents."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = stirred(FerCNN())
+    every = filters.maximise(model, None, range(33), steps=30).activation[which]
+    assert torch.allclose(filters.maximise(model, None, which, steps=30).activation, every, 1e-5)
+
+
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 2, 1), (2, 1, 2), ((1, 2), 0, 1)])
+def test_the_quick_way_back_through_a_thin_convolution_is_its_gradient(stride, padding, dilation):
+    conv = nn.Conv2d(1, 6, (3, 5), stride, padding, dilation).double()
+    model = nn.Sequential(conv, nn.LeakyReLU(0.1))
+    x = torch.rand(2, 1, 17, 20, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand_like(model(x))
+    wanted = torch.autograd.grad((model(x) * weights).sum(), x)[0]
+    quick = chains.thin_first(private_copy(model))
+    assert type(quick[0]) is not nn.Conv2d
+    got = torch.autograd.grad((quick(x) * weights).sum(), x)[0]
+    assert torch.allclose(got, wanted, rtol=1e-12)
+
+
+def test_norms_folded_away_leave_the_function_where_nothing_is_padded():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.LeakyReLU(0.05), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3, bias=False),
+        nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, 2, 3), nn.Flatten(),
+    ).double()  # fmt: skip
+    stirred(nn.Sequential(model[:3]))
+    model[4].running_mean.fill_(0.3)
+    folded, x = private_copy(model.eval()), torch.rand(3, 1, 9, 9, dtype=torch.float64)
+    chains.fold_norms(folded, x)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert torch.allclose(folded(x), model(x), rtol=1e-12)
 
 
 def test_the_natural_prior_keeps_the_crops_spectrum_and_size(small):

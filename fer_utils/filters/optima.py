@@ -5,9 +5,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ..anatomy import check_images, chunk_size, layer_name, private_copy, whole_number
-from ..chains import pool_first, thin_first
+from ..anatomy import (
+    check_images,
+    chunk_size,
+    keep_memory,
+    layer_name,
+    private_copy,
+    until,
+    whole_number,
+)
+from ..chains import fold_norms, pool_first, thin_first
 from .field import chosen, maps_at, receptive_field
+
+MINIMUM = 2  # rows of a batch: a single one takes another path through the convolutions
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,9 @@ def maximise(
 
     Gradient ascent with momentum on the crop that a middle unit sees, all filters in one
     batch; the best picture met on the way is kept. Pixels go by the momentum's sign, which on
-    ``FerCNN`` takes a quarter of the steps that Adam takes to the same activation. Each filter and restart begins from its own noise, so a filter's
-    optimum does not depend on which others are asked for.
+    ``FerCNN`` takes a quarter of the steps that Adam takes to the same activation. Each filter
+    and restart begins from its own noise, and no row of the batch is computed differently for
+    its neighbours, so a filter's optimum does not depend on which others are asked for.
     """
     name = layer_name(model, layer)
     activation, crop = cone(model, name, shape)
@@ -121,7 +132,7 @@ def maximise_logits(
     like = next(twin.parameters())
     number = twin(torch.zeros(1, *shape).to(like)).shape[1]
     return _ascend(
-        twin,
+        lambda faces, which: _own(twin(faces), which),
         chosen(classes, number),
         shape,
         prior or Prior((0.0, 1.0)),
@@ -136,35 +147,35 @@ def maximise_logits(
 def cone(model, layer, shape=(1, 48, 48)):
     """(activation, crop): the network cut down to what one middle unit sees.
 
-    ``activation(crops (b, *crop)) -> (b, filters)``. Without padding the convolutions give a
-    crop's single unit and nothing else, a third of the work; where a random crop shows that
-    this differs from the whole network, the whole network is used.
+    ``activation(crops (b, *crop)) -> (b, filters)``, and with ``which`` (b,) that one filter's
+    of each crop: (b,). Without padding the convolutions give a
+    crop's single unit and nothing else, a third of the work, and take up the batch norms
+    before them; where a random crop shows that this differs from the whole network, the
+    whole network is used.
     """
     name = layer_name(model, layer)
     field = receptive_field(model, name, shape)
     unit = field.middle[0]
     box = field.box(unit)
     crop = (shape[0], *field.size)
-    whole, bare = private_copy(model), pool_first(private_copy(model), keep=name)
-    for module in bare.modules():
-        if hasattr(module, "padding") and not isinstance(module.padding, str):
-            module.padding = (0, 0)
-        elif getattr(module, "padding", None) == "same":
-            module.padding = "valid"
+    whole = private_copy(model)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(2, *crop, generator=generator).to(next(whole.parameters()))
+    bare = _unpadded(model, name, noise.new_zeros(1, *shape))
 
-    thin_first(bare, keep=name)
-
-    def by_whole(crops):
+    def by_whole(crops, which=None):
         face = crops.new_zeros(len(crops), *shape)
         face[(slice(None), slice(None), *box)] = crops
-        return maps_at(whole, name, face)[:, :, unit[0], unit[1]]
+        return _own(maps_at(whole, name, face)[:, :, unit[0], unit[1]], which)
 
-    def by_cone(crops):
-        return maps_at(bare, name, crops).flatten(2)[:, :, 0]
+    def by_cone(crops, which=None):
+        conv = bare.get_submodule(name)
+        if which is not None and conv.groups == 1 and max(conv.dilation) == 1:
+            seen = until(bare, name, crops, before=True)
+            own = (seen * conv.weight[which]).sum((1, 2, 3))
+            return own if conv.bias is None else own + conv.bias[which]
+        return _own(maps_at(bare, name, crops).flatten(2)[:, :, 0], which)
 
-    noise = torch.rand(2, *crop, generator=torch.Generator().manual_seed(0)).to(
-        next(whole.parameters())
-    )
     with torch.no_grad():
         try:
             maps = maps_at(bare, name, noise)
@@ -177,10 +188,26 @@ def cone(model, layer, shape=(1, 48, 48)):
     return (by_cone if same else by_whole), crop
 
 
+def _own(activation, which):
+    return activation if which is None else activation.gather(1, which[:, None])[:, 0]
+
+
+def _unpadded(model, name, image):
+    """A private copy without padding, its batch norms folded away, its pools brought forward."""
+    bare = fold_norms(pool_first(private_copy(model), keep=name), image)
+    for module in bare.modules():
+        if hasattr(module, "padding") and not isinstance(module.padding, str):
+            module.padding = (0, 0)
+        elif getattr(module, "padding", None) == "same":
+            module.padding = "valid"
+    return thin_first(bare, keep=name)
+
+
 def _ascend(score, which, shape, prior, sign, restarts, steps, seed, like):
     whole_number(restarts=restarts, steps=steps)
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 (highest) or -1 (lowest), got {sign!r}")
+    keep_memory(like)
     starts = [
         prior.start(restarts, shape, torch.Generator().manual_seed(1000003 * seed + k), like)
         for k in which
@@ -189,9 +216,11 @@ def _ascend(score, which, shape, prior, sign, restarts, steps, seed, like):
     which = torch.tensor(which, device=like.device).repeat_interleave(restarts)
     best, pictures = [], []
     for code, k in zip(codes.split(chunk_size(like)), which.split(chunk_size(like)), strict=True):
-        value, picture = _ascend_chunk(score, code.contiguous(), k[:, None], prior, sign, steps)
-        best.append(value)
-        pictures.append(picture)
+        twice = max(1, MINIMUM // len(code))
+        code, k = code.repeat(twice, 1, 1, 1), k.repeat(twice)
+        value, picture = _ascend_chunk(score, code, k, prior, sign, steps)
+        best.append(value[: len(value) // twice])
+        pictures.append(picture[: len(value) // twice])
     return Optima(
         torch.cat(pictures).unflatten(0, (-1, restarts)),
         torch.cat(best).unflatten(0, (-1, restarts)),
@@ -206,7 +235,7 @@ def _ascend_chunk(score, code, which, prior, sign, steps):
         code.requires_grad_()
         with torch.enable_grad():
             picture = prior.picture(code)
-            value = sign * score(picture).gather(1, which)[:, 0]
+            value = sign * score(picture, which)
             g = torch.autograd.grad(value.sum(), code)[0]
         code, picture, value = code.detach(), picture.detach(), value.detach()
         better = value > best

@@ -162,8 +162,11 @@ def closer_look(cards: dict, which: list, names: list, classes: tuple[str, ...])
     for row, (k, name) in enumerate(zip(which, names, strict=True)):
         for ax, kind in zip(axes[row], kinds, strict=False):
             face_image(ax, pictures[kind][k])
-            ax.set_xlabel(f"{reach(cards, kind)[k].round(1) + 0:.1f}", fontsize=7, labelpad=1)
-        axes[row, 0].set_ylabel(f"{k}\n{name}", fontsize=7.5)
+            far = reach(cards, kind)[k].round(1) + 0
+            said = f"{far:.1f}" if np.isfinite(far) else "undefined"
+            ax.set_xlabel(said, fontsize=7, labelpad=1)
+        state = "\ninactive" if k in cards["inactive"] else ""
+        axes[row, 0].set_ylabel(f"{k}\n{name}{state}", fontsize=7.5)
         bars, silence = axes[row, 4:]
         bars.bar(classes, cards["tuning"][k], color=colours)
         bars.plot(classes, cards["tuning_random"][k], "_", color="black", ms=7, mew=1)
