@@ -1,27 +1,31 @@
 """Chapter 4 in words: every verdict follows from the numbers that it is given.
 
 A method *finds* the expression on a score where it surely beats the best control on the same
-faces: the lower bound of the paired bootstrap is above zero, at 5 % shared out over all
-methods and scores. Its own map of a randomly initialised network is one of the controls.
+faces: the lower bound of the paired bootstrap over faces and networks is above zero, at 5 %
+shared out over all methods and scores that have controls. Its own map of a randomly initialised
+network is one of the controls.
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pandas as pd
+
+from fer_utils import metrics
 
 QUESTIONS = {
     "pointing game": "pointing game ↑", "mass in mask": "mass in mask ↑",
     "rank accuracy": "rank accuracy ↑", "deletion": "deletion ↓", "insertion": "insertion ↑",
-    "random network": "ρ with random net ↓", "part agreement": "part agreement ↑",
-    "top part": "top part ↑",
+    "part agreement": "part agreement ↑", "top part": "top part ↑",
+    "random network": "ρ, random net ↓", "cascading": "ρ, layer by layer ↓",
+    "stability": "ρ, noisy face ↑",
 }  # fmt: skip
+WITHOUT = ("random network", "cascading", "stability")  # controls never ask the network: 1
 TRUTH = 3  # the first scores are held against the mask
 IGNORES = 0.5  # a map that correlates more with a random network's hardly asks the network
 MATTERS = 0.02  # a lead below this is not spoken of, however sure
 FEW = 5  # correct faces of a class, below which nothing is said of its mean
+AGREE = 0.8  # Kendall's W from which networks are said to put the methods in one order
 RESAMPLES = 5000
 
 
@@ -36,30 +40,24 @@ def methods(s: dict) -> list[str]:
 def margins(s: dict, score: str) -> pd.DataFrame:
     """Each method's lead over the best control on one score: mean and lower bound, a row each."""
     j = list(s["scores"]).index(score)
-    sign = -1.0 if score in ("deletion", "random network") else 1.0
-    values = sign * s["values"][:, j].astype(np.float64)
-    known = controls(s)
-    n, tests = values.shape[1], (~known).sum() * len(s["scores"])
-    drawn, rows = resamples(n), {}
+    sign = -1.0 if score == "deletion" else 1.0
+    values = sign * s["values"][:, :, j].astype(np.float64)  # (networks, methods, faces)
+    known, rows = controls(s), {}
+    tests = (~known).sum() * (len(s["scores"]) - len(WITHOUT))
     for i in np.flatnonzero(~known):
-        rivals = [*values[known]]
-        if j < s["untrained"].shape[1]:
-            rivals.append(s["untrained"][i, j].astype(np.float64))
-        lead = values[i] - max(rivals, key=np.mean)
-        rows[str(s["methods"][i])] = (lead.mean(), np.quantile(drawn @ lead, 0.05 / tests))
+        rivals = [values[:, c] for c in np.flatnonzero(known)]
+        if j < s["untrained"].shape[2]:
+            rivals.append(s["untrained"][:, i, j].astype(np.float64))
+        lead = values[:, i] - max(rivals, key=np.mean)
+        drawn = metrics.crossed_means(lead, RESAMPLES)
+        rows[str(s["methods"][i])] = (lead.mean(), np.quantile(drawn, 0.05 / tests))
     return pd.DataFrame(rows, index=["lead", "at least"]).T
-
-
-@cache
-def resamples(n: int) -> np.ndarray:
-    """(RESAMPLES, n): weights of n faces in each bootstrap sample."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
 
 
 def winners(s: dict, score: str) -> list[str]:
     """Methods that surely and visibly beat the best control on a score, the best first."""
-    if score == "random network":
-        return []  # the controls never ask the network: 1 by construction
+    if score in WITHOUT:
+        return []
     table = margins(s, score)
     return list(
         table[(table["at least"] > 0) & (table["lead"] >= MATTERS)]
@@ -97,7 +95,7 @@ def best_control(s: dict, score: str) -> tuple[str, str]:
 
 
 def score_table(s: dict) -> pd.DataFrame:
-    """Method × score, two digits; bold is not needed: * marks a sure lead over the controls."""
+    """Method × score, two digits; * marks a sure lead over the controls; below, Kendall's W."""
     columns = {}
     for j, score in enumerate(s["scores"]):
         won = winners(s, str(score))
@@ -105,7 +103,45 @@ def score_table(s: dict) -> pd.DataFrame:
             f"{mean:.2f}".replace("-", "−") + ("*" if method in won else "")
             for method, mean in zip(s["methods"], s["mean"][:, j], strict=True)
         ]
-    return pd.DataFrame(columns, index=pd.Index(s["methods"], name="method"))
+    table = pd.DataFrame(columns, index=pd.Index(s["methods"], name="method"))
+    if len(s["seeds"]) > 1:
+        table.loc["order agrees (W)"] = [f"{w:.2f}" for w in orders(s).values()]
+    return table
+
+
+def by_network(s: dict) -> np.ndarray:
+    """Means over faces, controls aside: (networks, methods, scores)."""
+    return np.nanmean(s["values"].astype(np.float64), axis=3)[:, ~controls(s)]
+
+
+def orders(s: dict) -> dict[str, float]:
+    """Score -> how far the networks put the methods, controls aside, in one order: Kendall's W."""
+    means = by_network(s)
+    return {str(name): metrics.concordance(means[..., j]) for j, name in enumerate(s["scores"])}
+
+
+def agreement(s: dict) -> str:
+    """Whether several networks put the methods in one order, score by score."""
+    if len(s["seeds"]) < 2:
+        return (
+            "One network was scored here: whether another puts the methods in the same order "
+            "stays open."
+        )
+    w, own, first = orders(s), np.array(methods(s)), {}
+    for j, score in enumerate(w):
+        sign = -1 if score == "deletion" or score in WITHOUT[:2] else 1
+        first[score] = list(dict.fromkeys(own[(sign * by_network(s)[..., j]).argmax(1)].tolist()))
+    same = listed(f"{score} ({w[score]:.2f})" for score in w if w[score] >= AGREE)
+    other = listed(f"{score} ({w[score]:.2f})" for score in w if not w[score] >= AGREE)
+    steady = listed(f"{score} ({names[0]})" for score, names in first.items() if len(names) == 1)
+    split = listed(
+        f"{score} ({' or '.join(names)})" for score, names in first.items() if len(names) > 1
+    )
+    return (
+        f"**Do the {len(s['seeds'])} networks agree** on the order of the methods (Kendall's W, "
+        f"1: the same order)? On {same}; less on {other}. The best method is the same in every "
+        f"network on {steady}; not on {split}."
+    )
 
 
 def listed(names, none: str = "none") -> str:
@@ -155,7 +191,7 @@ def randomisation(s: dict) -> str:
     stuck = [m for m in own if rho[m] > IGNORES]
     most = max(own, key=rho.get)
     return (
-        f"Over {s['values'].shape[2]} faces the correlation is highest for {most}, "
+        f"Over {s['values'].shape[3]} faces the correlation is highest for {most}, "
         f"{value(s, most, 'random network')}, and lowest for "
         f"{(least := min(own, key=rho.get))}, {value(s, least, 'random network')}. "
         + (
@@ -168,12 +204,30 @@ def randomisation(s: dict) -> str:
     )
 
 
+def cascade_words(s: dict) -> str:
+    """How many layers must go before a map's order is lost, and what noise does to it."""
+    below = s["cascade"].mean(0)[~controls(s)] < IGNORES
+    names, layers = methods(s), [str(name) for name in s["layers"]]
+    kept = [int(row.argmax()) if row.any() else len(row) for row in below]
+    at_once = listed(m for m, n in zip(names, kept, strict=True) if n == 0)
+    slow, n = max(zip(names, kept, strict=True), key=lambda pair: pair[1])
+    until = "the last" if n >= len(layers) else f"`{layers[n]}`"
+    steady = column(s, "stability")
+    least, most = (pick(names, key=steady.get) for pick in (min, max))
+    return (
+        f"With `{layers[0]}` alone drawn anew, less than half of the order is left for: {at_once}. "
+        + (f"{slow} keeps half longest, until {until} goes too. " if n else "")
+        + f"Slight noise on the face, 5 % of its range, changes the order of {most} least, "
+        f"{value(s, most, 'stability')}, that of {least} most, {value(s, least, 'stability')}."
+    )
+
+
 def part_words(s: dict, classes) -> str:
     """The part that each class's logit rests on most, and whether maps agree."""
-    drop, parts = s["part_drop"], [str(p) for p in s["parts"]]
-    top = drop.max(1)
+    drop, parts = s["part_drop"].mean(0), [str(p) for p in s["parts"]]
+    top, same = drop.max(1), (s["part_drop"].argmax(2) == drop.argmax(1)).all(0)
     rests = [
-        f"{name} on the {parts[drop[k].argmax()]} ({top[k]:.1f})"
+        f"{name} on the {parts[drop[k].argmax()]} ({top[k]:.1f}{'' if same[k] else '; not in every network'})"
         for k, name in enumerate(classes)
         if top[k] >= 0.5
     ]
@@ -251,10 +305,12 @@ def halves(maps: dict, method: str, classes) -> str:
 
 def answer(s: dict, maps: dict, run_name: str, classes) -> str:
     """The chapter's answer, one paragraph."""
-    n, full = s["values"].shape[2], [m for m, won in finders(s).items() if won == TRUTH]
+    k, _, _, n = s["values"].shape
+    full = [m for m, won in finders(s).items() if won == TRUTH]
     control, theirs = best_control(s, "pointing game")
     found = (
-        f"on {n} synthetic faces whose expressive pixels are known, the strongest pixel of the "
+        f"on {n} synthetic faces whose expressive pixels are known, and for {k} "
+        f"network{'s' * (k > 1)} trained on such faces, the strongest pixel of the "
         f"plain gradient lies in the expression on {value(s, 'gradient', 'pointing game')} of the "
         f"faces, that of the best control ({control}) on {theirs}; it surely beats the controls "
         f"on {finders(s)['gradient']} of 3 scores. "
