@@ -18,7 +18,7 @@ SCORES = (
 )  # fmt: skip
 TRUTH = SCORES[:3]  # against the mask
 VISIBLE = 8  # grey levels of 255: a pixel that changes by more carries the expression
-FEW = 36  # faces on which the two scores that take many maps a face are measured
+FEW = 24  # faces on which the two scores that take many maps a face are measured
 SAMPLES = 2  # noisy copies of a face, for its map's stability
 
 

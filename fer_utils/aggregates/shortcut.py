@@ -31,8 +31,8 @@ def shortcut(run: Run, faces: synthetic.SyntheticFaces, most: int = MOST) -> dic
     are of up to ``most`` test faces a class as the fit saw them, for their label. A *reader*
     knows neither class nor place: over some faces of each class, maps are averaged, each over
     its own mean, and the reader names the class and the window of ``WINDOW`` pixels a side with
-    the largest mean of all. It is right where the class is the marked one and the window's
-    middle lies in the mark.
+    the largest mean of all. It is right where the class is the marked one and the window covers
+    more than half of the mark.
 
     Returns:
         ``networks`` (2,) · ``marked`` (): the class · ``box`` (4,): rows and columns, from–to ·
@@ -42,8 +42,7 @@ def shortcut(run: Run, faces: synthetic.SyntheticFaces, most: int = MOST) -> dic
         class's logit, in nats, when the mark goes · ``methods`` (m,) · ``mass``, ``hit``
         (2, m, f): share of a map in the mark, strongest pixel in it; faces with the mark ·
         ``sizes`` (z,) and ``right`` (2, m, z): how often the reader is, with that many faces a
-        class · ``named`` (2, m, 3): class, row and column that it names with all of them, and
-        ``height`` (2, m): that window's mean, in even maps · ``face`` uint8 (48, 48) ·
+        class · ``face`` uint8 (48, 48), the one whose logit falls most without its mark ·
         ``shown`` (5,) and ``maps`` uint8 (2, 5, 48, 48) of it, each up to its 99.5 % quantile.
 
     Raises:
@@ -70,7 +69,7 @@ def shortcut(run: Run, faces: synthetic.SyntheticFaces, most: int = MOST) -> dic
     few = [test[np.flatnonzero(test.labels == c)[:most]] for c in range(len(run.classes))]
     rows, columns = synthetic.MARK
     return {
-        "networks": np.array(["without mark", "with mark"]), "marked": np.array(test.preset.mark),
+        "networks": np.array(["without the mark", "with the mark"]), "marked": np.array(test.preset.mark),
         "box": np.array([rows.start, rows.stop, columns.start, columns.stop]),
         **used, **_seen(pair, few, k),
     }  # fmt: skip
@@ -94,14 +93,15 @@ def _read_as(k: int, pair, drawn) -> np.ndarray:
 
 
 def _seen(pair, few, k: int) -> dict[str, np.ndarray]:
-    carries = (marked(few[k], ()).images != few[k].images).any((1, 2))
-    sure = int(np.where(carries, label_logits(pair[1], few[k]), -np.inf).argmax())
+    bare = marked(few[k], ())
+    carries = (bare.images != few[k].images).any((1, 2))
+    pick = int((label_logits(pair[1], few[k]) - label_logits(pair[1], bare)).argmax())
     names = list(faithfulness.METHODS)
     found = [[_of(_maps(n, few, name), k, carries) for name in names] for n in pair]
-    shown = [[_bytes(_maps(n, few[k : k + 1], name)[0][sure]) for name in SHOWN] for n in pair]
+    shown = [[_bytes(_maps(n, few[k : k + 1], name)[0][pick]) for name in SHOWN] for n in pair]
     return {
         "methods": np.array(names), "sizes": np.array(SIZES), "shown": np.array(SHOWN),
-        "face": few[k].images[sure], "maps": np.array(shown),
+        "face": few[k].images[pick], "maps": np.array(shown),
         **{key: np.array([[of[key] for of in row] for row in found]) for key in found[0][0]},
     }  # fmt: skip
 
@@ -112,13 +112,10 @@ def _of(maps: list[np.ndarray], k: int, carries: np.ndarray) -> dict:
     box = np.zeros((len(own), 48, 48), bool)
     box[:, *synthetic.MARK] = True
     windows = [_window_means(m) for m in maps]
-    top = _top([w.mean(0) for w in windows])
     return {
         "mass": faithfulness.mass_in_mask(own, box).numpy().astype(np.float16),
         "hit": faithfulness.pointing_game(own, box).numpy() > 0,
         "right": [_how_often(windows, size, k) for size in SIZES],
-        "named": top,
-        "height": windows[top[0]].mean(0)[top[1], top[2]],
     }
 
 
@@ -138,12 +135,6 @@ def _window_means(maps: np.ndarray) -> np.ndarray:
     return windows.mean((3, 4))
 
 
-def _top(means) -> tuple[int, int, int]:
-    """Class, row and column of the highest window of all classes' mean maps."""
-    k = int(np.argmax([m.max() for m in means]))
-    return k, *map(int, np.unravel_index(means[k].argmax(), means[k].shape))
-
-
 def _how_often(windows, size: int, k: int) -> float:
     """Share of ``DRAWS`` readers, each with ``size`` faces a class, who name class and place."""
     rng = np.random.default_rng(0)
@@ -151,11 +142,14 @@ def _how_often(windows, size: int, k: int) -> float:
     means = [w @ m.reshape(len(m), -1) for w, m in zip(weights, windows, strict=True)]
     own = np.argmax([m.max(1) for m in means], axis=0) == k
     row, column = np.divmod(means[k].argmax(1), windows[k].shape[2])
-    rows, columns = synthetic.MARK
-    middle = (WINDOW - 1) / 2
-    inside = (rows.start <= row + middle) & (row + middle < rows.stop)
-    inside &= (columns.start <= column + middle) & (column + middle < columns.stop)
-    return float((own & inside).mean())
+    covered = _overlap(row, synthetic.MARK[0]) * _overlap(column, synthetic.MARK[1])
+    whole = np.prod([part.stop - part.start for part in synthetic.MARK])
+    return float((own & (2 * covered > whole)).mean())
+
+
+def _overlap(start: np.ndarray, part: slice) -> np.ndarray:
+    """Pixels that windows from ``start`` on share with a range of rows or columns."""
+    return (np.minimum(start + WINDOW, part.stop) - np.maximum(start, part.start)).clip(min=0)
 
 
 def _bytes(map_: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def read_face(source: bytes | str | os.PathLike, name: str = "picture", detect: 
     else:
         why = "no face was found" if detect else "no face was looked for"
         if boxes is None:
-            why = "no face detector is installed (pip install 'fer-utils[face]')"
+            why = "no face detector is installed (pip install 'opencv-python-headless<5')"
         told = f"{why}: its central square is taken"
         face = ImageOps.fit(picture, (SIDE, SIDE), Resampling.LANCZOS)
     return np.asarray(face), told

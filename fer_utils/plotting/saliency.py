@@ -168,12 +168,13 @@ def plot_parts(drop: np.ndarray, mass: np.ndarray, parts, classes, methods) -> F
     return drawn
 
 
-def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed: bool) -> Figure:
+def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed=()) -> Figure:
     """A column a class: the mean face, and each method's mean map, in units of an even map.
 
     Args:
         mean_face: (classes, 48, 48) grey levels.  maps: method -> (classes, 48, 48).
-        heads: the columns' heads.  signed: a diverging scale; else laid over the mean face.
+        heads: the columns' heads.  signed: methods on a diverging scale; the others, 0 or more,
+            are laid over the mean face.
     """
     rows, columns = 1 + len(maps), len(mean_face)
     drawn, axes = figure(rows, columns, height=WIDTH / columns * (rows * 0.98 + 0.25))
@@ -188,7 +189,7 @@ def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed: bool) -> F
             if not np.isfinite(map_).all():
                 bare(ax)
                 ax.text(0.5, 0.5, "no face", ha="center", transform=ax.transAxes, color=MUTED)
-            elif signed:
+            elif name in signed:
                 artist = signed_image(ax, map_, limit)
             else:
                 artist = overlay(ax, np.nan_to_num(face), map_, limit)

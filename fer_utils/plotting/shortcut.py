@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fer_utils import metrics
-from fer_utils.plotting.saliency_words import listed
+from fer_utils.plotting.score_words import listed
 from fer_utils.plotting.style import (
     ACCENT,
     AMOUNT,
@@ -56,9 +56,9 @@ def plot_shortcut(s: dict) -> Figure:
         hit.hlines(where, 100 * lo, 100 * hi, colors=colour)
         hit.scatter(100 * hits, where, c=colour, s=14)
     mass.axvline(100 * _even(s), color="black", lw=0.8, ls=":")
-    mass.set(xlabel="share of the map in the mark (%)", yticks=y, yticklabels=methods)
+    mass.set(xlabel="share of the map\nin the mark (%)", yticks=y, yticklabels=methods)
     mass.invert_yaxis()
-    hit.set_xlabel("strongest pixel in the mark (%)")
+    hit.set_xlabel("strongest pixel\nin the mark (%)")
     right.imshow(s["right"][1], cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(s["right"][1]):
         colour = "white" if share > 0.6 else "black"
@@ -98,47 +98,69 @@ def used(s: dict) -> str:
 
 def found(s: dict) -> str:
     """Who points at the mark, and how surely."""
-    lead = leads(s)
+    names, own, lead = [str(m) for m in s["methods"]], _own(s), leads(s)
     sure = [name for name, (_, least) in lead.items() if least > 0]
-    names = [str(m) for m in s["methods"]]
     hits, lo, hi = _hits(s, 1)
-    own = [i for i, name in enumerate(names) if not name.startswith("control")]
     best, worst = (pick(own, key=hits.__getitem__) for pick in (max, min))
-    readers = s["right"][1]
-    fewest = {
-        names[i]: int(s["sizes"][np.argmax(readers[i] >= FOUND)])
-        for i in own
-        if (readers[i] >= FOUND).any()
-    }
-    by_number = listed(
-        f"{name} ({number})" for name, number in sorted(fewest.items(), key=lambda x: x[1])
-    )
-    fooled = listed(
-        names[i].removeprefix("control: ")
-        for i in range(len(names))
-        if i not in own and (readers[i] >= FOUND).any()
-    )
+    fewest = readers(s)
+    by_number = listed(f"{name} ({n})" for name, n in fewest.items() if names.index(name) in own)
     never = listed(names[i] for i in own if names[i] not in fewest)
+    blind = [name for name in fewest if names.index(name) not in own]
     return (
-        f"Surely more of their mass in the mark if the network uses it: {listed(sure)} "
+        f"Surely more of their mass lies in the mark if the network uses it: {listed(sure)} "
         f"({len(sure)} of {len(lead)} methods). The strongest pixel lies in it on "
         f"{hits[best]:.0%} [{lo[best]:.0%}, {hi[best]:.0%}] of the faces by {names[best]}, the best, "
         f"and on {hits[worst]:.0%} [{lo[worst]:.0%}, {hi[worst]:.0%}] by {names[worst]}, the worst. "
-        f"**A reader who knows neither class nor place** names both right in at least half of the "
-        f"draws with so many faces a class: {by_number}; not even with {s['sizes'][-1]}: {never}. "
-        f"Of the controls the mark is given away by: {fooled}. "
+        f"**A reader who knows neither class nor place** names both in at least half of the "
+        f"draws, given so many faces a class: {by_number}; not even given {s['sizes'][-1]}: {never}."
+        + (
+            f" But {listed(blind)} finds it as well, without asking a network: that a map points at "
+            "a mark is no proof that it is used. What proves it is the other network, or the "
+            "answers above."
+            if blind
+            else ""
+        )
     )
+
+
+def verdict(s: dict | None) -> str:
+    """The shortcut in one sentence, for the chapter's answer."""
+    if s is None:
+        return ""
+    names, own, fewest = [str(m) for m in s["methods"]], _own(s), readers(s)
+    told = [names[i] for i in own if names[i] in fewest]
+    (hits, lo, hi), first = _hits(s, 1), names.index("gradient")
+    best = max(own, key=hits.__getitem__)
+    return (
+        f" A planted mark that gives {s['marked']} away is betrayed to a reader who doesn't know of "
+        f"it by {len(told)} of {len(own)} methods ({listed(told)}); {names[best]} has its strongest "
+        f"pixel there on {hits[best]:.0%} [{lo[best]:.0%}, {hi[best]:.0%}] of the faces, the plain "
+        f"gradient on {hits[first]:.0%} [{lo[first]:.0%}, {hi[first]:.0%}]."
+    )
+
+
+def readers(s: dict) -> dict[str, int]:
+    """Method -> the fewest faces a class with which at least ``FOUND`` of the readers are right."""
+    right, sizes = s["right"][1], s["sizes"].tolist()
+    fewest = {
+        str(name): next((n for n, share in zip(sizes, row, strict=True) if share >= FOUND), None)
+        for name, row in zip(s["methods"], right, strict=True)
+    }
+    return {name: n for name, n in sorted(fewest.items(), key=lambda x: x[1] or 0) if n}
 
 
 def leads(s: dict) -> dict[str, tuple[float, float]]:
     """Method -> (mean, lower bound at 5 % shared out) of the mass in the mark, with − without."""
-    own = [i for i, name in enumerate(s["methods"]) if not str(name).startswith("control")]
-    result = {}
+    result, own = {}, _own(s)
     for i in own:
         more = s["mass"][1, i].astype(float) - s["mass"][0, i].astype(float)
         least = np.quantile(metrics.crossed_means(more[None], 5000), 0.05 / len(own))
         result[str(s["methods"][i])] = float(more.mean()), float(least)
     return result
+
+
+def _own(s: dict) -> list[int]:
+    return [i for i, name in enumerate(s["methods"]) if not str(name).startswith("control")]
 
 
 def _hits(s: dict, network: int) -> np.ndarray:
