@@ -215,6 +215,20 @@ def test_the_shortcut_needs_its_fit(small, capsys):
         fits.described(real, "seed-1")
 
 
+def test_one_command_makes_the_fit_and_what_is_computed_from_it(
+    small, quick_methods, monkeypatch, capsys
+):
+    monkeypatch.setattr(shortcut, "SHOWN", ("gradient",))
+    assert main(["small", "--fits", "shortcut"]) == 0
+    assert "fit shortcut: seed 5, faces shortcut" in capsys.readouterr().out
+    made = small.fit("shortcut")
+    assert made.config["recipe"] == small.config["recipe"]
+    assert made.config["data"]["checksum"] != small.config["data"]["checksum"]
+    found = aggregate(small, "shortcut")
+    assert found["mass"].shape[:2] == (2, len(quick_methods)) == found["right"].shape[:2]
+    assert ((found["right"] >= 0) & (found["right"] <= 1)).all()
+
+
 # -- the planted shortcut -----------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     how.add_argument(
         "--fits", action="store_true", help="first train the fits that NAMEs compare, if missing"
     )
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     try:
         if unknown := set(args.names) - set(AGGREGATES):
             raise ValueError(f"no aggregate {min(unknown)!r} (have: {', '.join(AGGREGATES)})")

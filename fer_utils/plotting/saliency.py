@@ -59,8 +59,9 @@ def plot_methods(images: np.ndarray, masks: np.ndarray, maps: dict, names) -> Fi
         masks: bool (n, 48, 48).  maps: method -> (n, 48, 48), importance, 0 or more; each map
             up to its own 99.5 % quantile, since methods have different units.
     """
-    rows = 1 + len(maps)
-    drawn, axes = figure(rows, len(images), height=WIDTH / len(images) * rows * 1.02)
+    rows, width = 1 + len(maps), 0.82 * WIDTH  # so that it fits on a page with its caption
+    height = width / len(images) * rows * 1.02
+    drawn, axes = figure(rows, len(images), height=height, width=width)
     for column, (ax, image) in enumerate(zip(axes[0], images, strict=True)):
         face_image(ax, image).axes.set_title(names[column])
         for below, values in zip(axes[1:, column], maps.values(), strict=True):
@@ -120,7 +121,7 @@ def plot_cascade(s: dict) -> Figure:
     for name, row, style in zip(names, rho, STYLES, strict=False):
         ax.plot(x, [1, *row], **style, ms=4, lw=1.3, label=name)
     ax.axhline(0, color=MUTED, lw=0.8)
-    ax.set_xticks(x, ["trained", *(f"… {name}" for name in s["layers"])])
+    ax.set_xticks(x, ["trained", *s["layers"].tolist()])
     ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn

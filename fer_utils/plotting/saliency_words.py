@@ -11,8 +11,9 @@ from fer_utils.plotting.score_words import (
     TRUTH,
     best_control,
     finders,
+    ignoring,
     listed,
-    trusted,
+    nearest,
     value,
 )
 
@@ -89,21 +90,26 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
         f"faces, that of the best control ({control}) on {theirs}; it surely beats the controls "
         f"on {finders(s)['gradient']} of 3 scores. "
     )
-    best = trusted(s)
-    if best is None:
-        won = finders(s)
-        near = max(won, key=won.get)
-        nearest = f"{near} comes nearest, with {won[near]}" if won[near] else "none on any"
-        return found + (
-            "**No method finds the expressive pixels better than the controls do** on all "
-            f"three ({nearest}), so these pictures can't be trusted to show where it looks."
+    best, won = nearest(s)
+    if full:
+        found += f"**{listed(full)} pass{'es' * (len(full) == 1)} all three**"
+        kept = [m for m in full if m in ignoring(s)]
+        found += (
+            f", but keeps most of its map's order when the layers lose what they "
+            "learned, and so shows the face more than the network. "
+            if kept
+            else ". "
         )
-    least = sorted((m for m in finders(s) if m not in full), key=lambda m: finders(s)[m])
-    found += f"**{len(full)} of {len(finders(s))} methods pass all three, {best} best**"
-    found += f"; {listed(least)} {'does' if len(least) == 1 else 'do'} not. " if least else ". "
-    shown = trusted(s, [str(m) for m in maps["methods"]])
+    if best is None:
+        return found + (
+            "**No method that asks the network surely finds the expressive pixels better than the "
+            "controls do**, so these pictures can't be trusted to show where it looks."
+        )
+    if won < TRUTH:
+        found += f"Of those that ask the network **{best} comes nearest, with {won} of {TRUTH}**. "
+    shown, _ = nearest(s, [str(m) for m in maps["methods"]])
     if shown is None:
-        return found + f"None of them is among the mean maps of `{run_name}`."
+        return found + f"Mean maps of `{run_name}` by such a method are not at hand."
     return found + f"On `{run_name}`: {band_words(maps, shown, classes)}"
 
 
@@ -153,7 +159,7 @@ def few_faces(hits: dict, known: int, error: float) -> str:
     )
 
 
-def peaks(maps: dict, method: str, classes) -> str:
+def peaks(maps: dict, classes, method: str = "occlusion") -> str:
     """Where the mean signed map of each class is highest: band of rows, and how high."""
     i = [str(m) for m in maps["methods"]].index(method)
     found = {}
@@ -171,11 +177,12 @@ def peaks(maps: dict, method: str, classes) -> str:
     return f"What speaks most for a class by the mean map of {method} lies {told or 'nowhere'}."
 
 
-def warning(best: str | None, shown: str) -> str:
-    """What to add to means of a method that did not pass the test of the known truth."""
-    if best:
+def warning(s: dict, shown: str) -> str:
+    """What to add to means of a method that did not pass the whole test of the known truth."""
+    won = finders(s)[shown]
+    if won == TRUTH and shown not in ignoring(s):
         return ""
     return (
-        f" But {shown} did not pass the test above, nor did any other method whose means are at "
-        "hand: they show where a map is large, not where the network looks."
+        f" But {shown} passed only {won} of {TRUTH} scores of the test above: its means say where "
+        "its maps are large, and only likely where the network looks."
     )

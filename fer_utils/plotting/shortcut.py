@@ -74,20 +74,19 @@ def plot_shortcut(s: dict) -> Figure:
 def used(s: dict) -> str:
     """What the mark does to the answers, without any map."""
     marked, (own, others) = str(s["marked"]), s["tested"]
-    lines = []
+    lines = [f"Read as {marked}, with the mark on the face and without it:", ""]
     for name, recall, turned in zip(s["networks"], s["recall"], s["turned"], strict=True):
         lines.append(
-            f"the network trained {name} reads {recall[0]:.0%} of the {own} test faces of {marked} "
-            f"as {marked} with the mark on them and {recall[1]:.0%} without it, and of the "
-            f"{others} other faces {turned[0]:.0%} with the mark and {turned[1]:.0%} without"
+            f"- by the network trained {name}: of the {own} test faces of {marked} "
+            f"{recall[0]:.0%} and {recall[1]:.0%}, of the {others} others "
+            f"{turned[0]:.0%} and {turned[1]:.0%}"
         )
     bounds = [metrics.wilson(round(r * own), int(own)) for r in s["recall"][1]]
     sure = bounds[0][0] > bounds[1][1]
-    told = "; ".join(lines)
+    told = "\n".join(lines)
     return (
-        f"{told[0].upper()}{told[1:]}. Taking the mark away costs the logit of {marked} "
-        f"{s['fall'][1].mean():.1f} nats in the network trained with it, "
-        f"{s['fall'][0].mean():.1f} in the other. "
+        f"{told}\n\nTaking the mark away costs the logit of {marked} {s['fall'][1].mean():.1f} nats "
+        f"in the network trained with it, {s['fall'][0].mean():.1f} in the other. "
         + (
             "**So the mark is what this network uses**, and a map of it has to show that."
             if sure
@@ -105,7 +104,7 @@ def found(s: dict) -> str:
     fewest = readers(s)
     by_number = listed(f"{name} ({n})" for name, n in fewest.items() if names.index(name) in own)
     never = listed(names[i] for i in own if names[i] not in fewest)
-    blind = [name for name in fewest if names.index(name) not in own]
+    blind = [name.removeprefix("control: ") for name in fewest if names.index(name) not in own]
     return (
         f"Surely more of their mass lies in the mark if the network uses it: {listed(sure)} "
         f"({len(sure)} of {len(lead)} methods). The strongest pixel lies in it on "
@@ -114,8 +113,8 @@ def found(s: dict) -> str:
         f"**A reader who knows neither class nor place** names both in at least half of the "
         f"draws, given so many faces a class: {by_number}; not even given {s['sizes'][-1]}: {never}."
         + (
-            f" But {listed(blind)} finds it as well, without asking a network: that a map points at "
-            "a mark is no proof that it is used. What proves it is the other network, or the "
+            f" But so does the control {listed(blind)}, without asking a network: that a map points "
+            "at a mark is no proof that it is used. What proves it is the other network, or the "
             "answers above."
             if blind
             else ""
