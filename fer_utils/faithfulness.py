@@ -194,21 +194,19 @@ def randomisation(method, model, images, target, seed=0):
     return rank_correlation(method(model, images, target), method(other, images, target))
 
 
+def weighted_layers(model):
+    """Names of the convolutions and linear layers, from the output down."""
+    named = [n for n, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return named[::-1]
+
+
 def cascading_randomisation(method, model, images, target, seed=0):
     """[(layer, ρ (n,))] with all layers from the output down to ``layer`` randomised."""
-    before = method(model, images, target)
-    layers = [
-        name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    norms = [
-        name
-        for name, module in model.named_modules()
-        if hasattr(module, "reset_parameters") and name not in layers
-    ]
-    result, gone = [], set()
-    order = [name for name, _ in model.named_modules() if name in {*layers, *norms}]
-    for name in reversed(order):
-        gone.add(name)
+    before, result, gone = method(model, images, target), [], set()
+    layers = weighted_layers(model)
+    for name, module in reversed(list(model.named_modules())):
+        if hasattr(module, "reset_parameters"):
+            gone.add(name)
         if name in layers:
             after = method(randomised(model, seed, gone), images, target)
             result.append((name, rank_correlation(before, after)))

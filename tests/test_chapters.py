@@ -16,7 +16,7 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 from fer_utils import runs, synthetic, train
-from fer_utils.aggregates import cards, maps
+from fer_utils.aggregates import cards, maps, scores
 from fer_utils.aggregates.__main__ import main as aggregates_main
 from fer_utils.train import Recipe
 
@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
             run = runs.Run.load(name)
             if name != "shuffled":  # the same code as the command's, on fewer faces and steps
                 run.store("class_maps", maps.class_maps(run, run.faces()))
-                run.store("scores", maps.scores(run, run.faces(), n=21))
+                run.store("scores", scores.scores(run, run.faces(), n=21, few=3))
                 run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
     shutil.copytree(ROOT / "runs" / "synthetic", folder / "synthetic")
     return folder

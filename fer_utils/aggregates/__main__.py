@@ -1,4 +1,9 @@
-"""``python -m fer_utils.aggregates RUN [NAME …]``: compute and store, or ``--verify``."""
+"""``python -m fer_utils.aggregates RUN [NAME …]``: compute and store, or ``--verify``.
+
+``scores`` compares the run with fits of other seeds, ``shortcut`` with one on marked faces.
+``--fits`` trains first what is missing of them; each takes as long as the run did. Without
+it, what was computed from all of them is kept as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import numpy as np
 import torch
 
 from fer_utils import runs, train
-from fer_utils.aggregates import AGGREGATES, Arrays
+from fer_utils.aggregates import AGGREGATES, Arrays, fits
 from fer_utils.data import Faces
 
 TOLERANCE = 1e-4  # of a figure, between processors
@@ -24,12 +29,25 @@ def stored(run: runs.Run, faces: Faces, names: list[str]) -> None:
                 f"{name:12} not for this run: it needs {'synthetic faces' if how.synthetic else 'votes'}"
             )
             continue
+        if missing := how.missing(run):
+            has = run.has(name)
+            done = "left as it is" if has else "left out" if how.needs_fits else "computed"
+            print(f"{name:12} {done}, for want of the fits {', '.join(missing)}; --fits makes them")
+            if done != "computed":
+                continue
         began = time.perf_counter()
         path = run.store(name, how.compute(run, faces))
         print(
             f"{name:12} {path.stat().st_size / 1e3:8.1f} kB  {time.perf_counter() - began:6.1f} s",
             flush=True,
         )
+
+
+def make_fits(run: runs.Run, names: list[str]) -> None:
+    for fit in dict.fromkeys(fit for name in names for fit in AGGREGATES[name].fits):
+        recipe, source = fits.described(run, fit)
+        print(f"fit {fit}: seed {recipe.seed}, faces {source['preset']}", flush=True)
+        fits.make(run, fit, train.progress_line(recipe, run.config["data"]["faces"]["Training"]))
 
 
 def differences(run: runs.Run, faces: Faces) -> list[str]:
@@ -73,13 +91,21 @@ def furthest(old: Arrays, new: Arrays) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fer_utils.aggregates", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_utils.aggregates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("run")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(AGGREGATES)}; default all"
     )
-    parser.add_argument("--verify", action="store_true", help="compare, store nothing")
-    args = parser.parse_args(arguments)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--verify", action="store_true", help="compare, store nothing")
+    how.add_argument(
+        "--fits", action="store_true", help="first train the fits that NAMEs compare, if missing"
+    )
+    args = parser.parse_intermixed_args(arguments)
     try:
         if unknown := set(args.names) - set(AGGREGATES):
             raise ValueError(f"no aggregate {min(unknown)!r} (have: {', '.join(AGGREGATES)})")
@@ -91,11 +117,14 @@ def main(arguments: list[str] | None = None) -> int:
                 "say where they lie with DATA=… (or the variable FER_DATA)"
             )
         torch.manual_seed(0)
+        names = args.names or list(AGGREGATES)
+        if args.fits:
+            make_fits(run, names)
         if not args.verify:
-            stored(run, faces, args.names or list(AGGREGATES))
+            stored(run, faces, names)
             return 0
         found = differences(run, faces)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, train.TrainingError) as error:
         print(f"aggregates: {error}", file=sys.stderr)
         return 1
     for line in found:

@@ -12,6 +12,8 @@ FER+ votes join by row (``votes``). ``describe(faces)`` counts classes, copies, 
 and blanks (``checks``). What was read once comes from a checked cache (``cache``). A file that
 is no set of faces, or a damaged one, gives one line: ``DataError``.
 
+A picture of one's own becomes a face by ``read_face`` (``portrait``).
+
 ``python -m fer_utils.data PATH [VOTES]`` says what a path holds.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from .cache import cached
 from .checks import Description, describe, published, remark
 from .faces import EMOTIONS, SPLITS, DataError, Faces
+from .portrait import read_face
 from .recognise import read_path
 from .votes import COLUMNS as VOTE_COLUMNS
 from .votes import agreement, join_votes, not_a_face, plurality
@@ -40,6 +43,7 @@ __all__ = [
     "not_a_face",
     "plurality",
     "published",
+    "read_face",
 ]
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,18 @@ MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0
 def read_picture(stream, name: str) -> tuple[np.ndarray, bool]:
     """uint8 (48, 48), and whether the picture had to be converted.
 
-    A colour picture becomes grey (ITU-R 601 weights), what is transparent becomes white, a
-    picture of another size is cropped to its central square and resampled.
+    What is not grey is made so (``grey_picture``); a picture of another size is cropped to its
+    central square and resampled.
     """
+    return _opened(stream, name, to_face)
+
+
+def grey_picture(stream, name: str):
+    """A picture of any size as Pillow's ``L``: upright, colours by ITU-R 601, clear as white."""
+    return _opened(stream, name, to_grey)
+
+
+def _opened(stream, name: str, convert):
     from PIL import Image
 
     # Each of Pillow's decoders has its own exceptions for a damaged file, from SyntaxError to
@@ -30,7 +39,7 @@ def read_picture(stream, name: str) -> tuple[np.ndarray, bool]:
             picture = Image.open(stream, formats=FORMATS)
             check_size(picture, name)
             picture.load()
-        return to_face(picture, name)
+        return convert(picture, name)
     except DataError:
         raise
     except Exception as error:
@@ -63,6 +72,13 @@ def to_face(picture, name: str) -> tuple[np.ndarray, bool]:
 
     if picture.mode == "L" and picture.size == (SIDE, SIDE):
         return np.asarray(picture), False
+    grey = ImageOps.fit(to_grey(picture, name), (SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(grey), True
+
+
+def to_grey(picture, name: str):
+    from PIL import Image, ImageOps
+
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.mode in ("I", "F"):
@@ -71,5 +87,4 @@ def to_face(picture, name: str) -> tuple[np.ndarray, bool]:
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    grey = ImageOps.fit(picture.convert("L"), (SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(grey), True
+    return picture.convert("L")

@@ -14,10 +14,17 @@ nothing else is ever NaN. Input that is not as above is a ValueError with row an
 - ``matrix``         counts, composite scores, intervals, classes, pairs of classes, a claim on them
 - ``probabilities``  NLL, Brier, ECE, top-2, reliability, temperature, declining; ``summary``
 - ``comparison``     two fits on the same faces: paired bootstrap, McNemar; faces seen in training
+- ``crossed``        several networks on the same faces: intervals over both, agreement of orders
 - ``people``         votes of the crowd beside labels and predictions
 """
 
 from fer_utils.metrics.comparison import copies, mcnemar, paired_cells, paired_scores, sign_test
+from fer_utils.metrics.crossed import (
+    concordance,
+    crossed_draws,
+    crossed_interval,
+    crossed_means,
+)
 from fer_utils.metrics.matrix import (
     bootstrap_scores,
     claim,
@@ -65,8 +72,12 @@ __all__ = [
     "bootstrap_scores",
     "checked",
     "claim",
+    "concordance",
     "confusion",
     "copies",
+    "crossed_draws",
+    "crossed_interval",
+    "crossed_means",
     "divergence",
     "error_readings",
     "holm",

@@ -19,6 +19,15 @@ from fer_utils.plotting.style import (
 )
 
 MASK = "#FFFFFF"  # outline of the known truth, over dark maps
+RING = "#D55E00"
+STYLES = [  # of lines, for eight methods: colours of Okabe & Ito, told apart by markers as well
+    {"color": colour, "marker": marker}
+    for colour, marker in zip(
+        ["#000000", "#5F5F5F", "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"],
+        "osv^DPX*",
+        strict=True,
+    )
+]
 FADE = 0.35  # share of a map's range below which an overlay lets the face through
 
 
@@ -50,8 +59,9 @@ def plot_methods(images: np.ndarray, masks: np.ndarray, maps: dict, names) -> Fi
         masks: bool (n, 48, 48).  maps: method -> (n, 48, 48), importance, 0 or more; each map
             up to its own 99.5 % quantile, since methods have different units.
     """
-    rows = 1 + len(maps)
-    drawn, axes = figure(rows, len(images), height=WIDTH / len(images) * rows * 1.02)
+    rows, width = 1 + len(maps), 0.82 * WIDTH  # so that it fits on a page with its caption
+    height = width / len(images) * rows * 1.02
+    drawn, axes = figure(rows, len(images), height=height, width=width)
     for column, (ax, image) in enumerate(zip(axes[0], images, strict=True)):
         face_image(ax, image).axes.set_title(names[column])
         for below, values in zip(axes[1:, column], maps.values(), strict=True):
@@ -68,32 +78,52 @@ def plot_scores(s: dict, questions: dict) -> Figure:
 
     Args:
         s: the aggregate ``scores``.  questions: score -> the panel's axis label.
-            Rings: the same method on a randomly initialised network.
+            Small dots: each network. Rings: the same method on networks with random weights.
     """
-    drawn, axes = figure(2, 4, height=4.9, sharey=True)
+    drawn, axes = figure(2, -(-len(s["scores"]) // 2), height=5.0, sharey=True)
     methods = [str(m) for m in s["methods"]]
     y = np.arange(len(methods))[::-1]
-    known = [m.startswith("control") for m in methods]
+    known = np.array([m.startswith("control") for m in methods])
     colours = np.where(known, MUTED, ACCENT)
-    for j, (ax, name) in enumerate(zip(axes.ravel(), s["scores"], strict=True)):
+    of_network = np.nanmean(s["values"].astype(np.float64), axis=3)
+    for j, (ax, name) in enumerate(zip(axes.ravel(), s["scores"], strict=False)):
         mean, lo, hi = (s[key][:, j] for key in ("mean", "lo", "hi"))
         ax.hlines(y, lo, hi, colors=colours, lw=1.6)
-        ax.scatter(mean, y, c=colours, s=16, zorder=3)
-        if j < s["untrained"].shape[1]:
-            ring = s["untrained"][:, j].mean(1)
-            shown = ~np.array(known)
-            ax.scatter(ring[shown], y[shown], s=18, facecolors="none", edgecolors="#D55E00", lw=0.9)
-        low = name == "deletion"
-        best = (min if low else max)(mean[known])
-        if name != "random network":
+        ax.scatter(mean, y, c=colours, s=15, zorder=3)
+        for values in of_network[:, :, j] if len(of_network) > 1 else ():
+            ax.scatter(values, y + 0.3, c=colours, s=2.5)
+        if j < s["untrained"].shape[2]:
+            ring = s["untrained"][:, :, j].astype(np.float64).mean((0, 2))
+            ax.scatter(ring[~known], y[~known], s=18, facecolors="none", edgecolors=RING, lw=0.9)
+        if not questions[str(name)].startswith("ρ"):
+            best = (min if name == "deletion" else max)(mean[known])
             ax.axvline(best, color=MUTED, lw=0.8, ls=":")
-        ax.set_xlabel(questions[str(name)])
+        ax.set_xlabel(questions[str(name)], fontsize=8)
         ax.grid(axis="x")
         ax.set_axisbelow(True)
     for ax in axes[:, 0]:
         ax.set_yticks(y, methods)
         for label, control in zip(ax.get_yticklabels(), known, strict=True):
             label.set_color(MUTED if control else "black")
+    return drawn
+
+
+def plot_cascade(s: dict) -> Figure:
+    """A line a method: rank correlation with the trained map as layers go, from the output down.
+
+    Args:
+        s: the aggregate ``scores``.
+    """
+    drawn, ax = figure(height=2.7)
+    names = [str(m) for m in s["methods"] if not str(m).startswith("control")]
+    rho = s["cascade"].mean(0)[: len(names)]
+    x = np.arange(1 + rho.shape[1])
+    for name, row, style in zip(names, rho, STYLES, strict=False):
+        ax.plot(x, [1, *row], **style, ms=4, lw=1.3, label=name)
+    ax.axhline(0, color=MUTED, lw=0.8)
+    ax.set_xticks(x, ["trained", *s["layers"].tolist()])
+    ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
 
 
@@ -139,12 +169,13 @@ def plot_parts(drop: np.ndarray, mass: np.ndarray, parts, classes, methods) -> F
     return drawn
 
 
-def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed: bool) -> Figure:
+def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed=()) -> Figure:
     """A column a class: the mean face, and each method's mean map, in units of an even map.
 
     Args:
         mean_face: (classes, 48, 48) grey levels.  maps: method -> (classes, 48, 48).
-        heads: the columns' heads.  signed: a diverging scale; else laid over the mean face.
+        heads: the columns' heads.  signed: methods on a diverging scale; the others, 0 or more,
+            are laid over the mean face.
     """
     rows, columns = 1 + len(maps), len(mean_face)
     drawn, axes = figure(rows, columns, height=WIDTH / columns * (rows * 0.98 + 0.25))
@@ -159,7 +190,7 @@ def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed: bool) -> F
             if not np.isfinite(map_).all():
                 bare(ax)
                 ax.text(0.5, 0.5, "no face", ha="center", transform=ax.transAxes, color=MUTED)
-            elif signed:
+            elif name in signed:
                 artist = signed_image(ax, map_, limit)
             else:
                 artist = overlay(ax, np.nan_to_num(face), map_, limit)

@@ -1,194 +1,23 @@
-"""Chapter 4 in words: every verdict follows from the numbers that it is given.
+"""Chapter 4's maps in words: faces, mean maps, bands of rows, and the chapter's answer.
 
-A method *finds* the expression on a score where it surely beats the best control on the same
-faces: the lower bound of the paired bootstrap is above zero, at 5 % shared out over all
-methods and scores. Its own map of a randomly initialised network is one of the controls.
+Every sentence follows from the numbers that it is given; what the scores say is ``score_words``'.
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-import pandas as pd
 
-QUESTIONS = {
-    "pointing game": "pointing game ↑", "mass in mask": "mass in mask ↑",
-    "rank accuracy": "rank accuracy ↑", "deletion": "deletion ↓", "insertion": "insertion ↑",
-    "random network": "ρ with random net ↓", "part agreement": "part agreement ↑",
-    "top part": "top part ↑",
-}  # fmt: skip
-TRUTH = 3  # the first scores are held against the mask
-IGNORES = 0.5  # a map that correlates more with a random network's hardly asks the network
-MATTERS = 0.02  # a lead below this is not spoken of, however sure
+from fer_utils.plotting.score_words import (
+    TRUTH,
+    best_control,
+    finders,
+    ignoring,
+    listed,
+    nearest,
+    value,
+)
+
 FEW = 5  # correct faces of a class, below which nothing is said of its mean
-RESAMPLES = 5000
-
-
-def controls(s: dict) -> np.ndarray:
-    return np.array([str(m).startswith("control") for m in s["methods"]])
-
-
-def methods(s: dict) -> list[str]:
-    return [str(m) for m in s["methods"][~controls(s)]]
-
-
-def margins(s: dict, score: str) -> pd.DataFrame:
-    """Each method's lead over the best control on one score: mean and lower bound, a row each."""
-    j = list(s["scores"]).index(score)
-    sign = -1.0 if score in ("deletion", "random network") else 1.0
-    values = sign * s["values"][:, j].astype(np.float64)
-    known = controls(s)
-    n, tests = values.shape[1], (~known).sum() * len(s["scores"])
-    drawn, rows = resamples(n), {}
-    for i in np.flatnonzero(~known):
-        rivals = [*values[known]]
-        if j < s["untrained"].shape[1]:
-            rivals.append(s["untrained"][i, j].astype(np.float64))
-        lead = values[i] - max(rivals, key=np.mean)
-        rows[str(s["methods"][i])] = (lead.mean(), np.quantile(drawn @ lead, 0.05 / tests))
-    return pd.DataFrame(rows, index=["lead", "at least"]).T
-
-
-@cache
-def resamples(n: int) -> np.ndarray:
-    """(RESAMPLES, n): weights of n faces in each bootstrap sample."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-
-
-def winners(s: dict, score: str) -> list[str]:
-    """Methods that surely and visibly beat the best control on a score, the best first."""
-    if score == "random network":
-        return []  # the controls never ask the network: 1 by construction
-    table = margins(s, score)
-    return list(
-        table[(table["at least"] > 0) & (table["lead"] >= MATTERS)]
-        .sort_values("lead", ascending=False)
-        .index
-    )
-
-
-def finders(s: dict) -> dict[str, int]:
-    """Method -> on how many of the scores against the mask it surely beats the controls."""
-    won = [winners(s, str(score)) for score in s["scores"][:TRUTH]]
-    return {method: sum(method in names for names in won) for method in methods(s)}
-
-
-def trusted(s: dict, among=None) -> str | None:
-    """Of those that pass every score against the mask, the one of the highest rank accuracy."""
-    passed = [m for m, won in finders(s).items() if won == TRUTH and (not among or m in among)]
-    return max(passed, key=column(s, "rank accuracy").get) if passed else None
-
-
-def value(s: dict, method: str, score: str) -> str:
-    """A mean with its interval, two digits: 0.78 [0.70, 0.86]."""
-    i, j = list(s["methods"]).index(method), list(s["scores"]).index(score)
-    return "{:.2f} [{:.2f}, {:.2f}]".format(
-        *(s[key][i, j] for key in ("mean", "lo", "hi"))
-    ).replace("-", "−")
-
-
-def best_control(s: dict, score: str) -> tuple[str, str]:
-    """Name of the best control on a score, and its value."""
-    j, known = list(s["scores"]).index(score), np.flatnonzero(controls(s))
-    pick = np.argmin if score == "deletion" else np.argmax
-    name = str(s["methods"][known[pick(s["mean"][known, j])]])
-    return name.removeprefix("control: "), value(s, name, score)
-
-
-def score_table(s: dict) -> pd.DataFrame:
-    """Method × score, two digits; bold is not needed: * marks a sure lead over the controls."""
-    columns = {}
-    for j, score in enumerate(s["scores"]):
-        won = winners(s, str(score))
-        columns[QUESTIONS[str(score)]] = [
-            f"{mean:.2f}".replace("-", "−") + ("*" if method in won else "")
-            for method, mean in zip(s["methods"], s["mean"][:, j], strict=True)
-        ]
-    return pd.DataFrame(columns, index=pd.Index(s["methods"], name="method"))
-
-
-def listed(names, none: str = "none") -> str:
-    names = list(names)
-    return none if not names else " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def which_to_trust(s: dict) -> str:
-    """For what which method is good, and which fail."""
-    found = finders(s)
-    full, failed = ([m for m, won in found.items() if won == n] for n in (TRUTH, 0))
-    control, theirs = best_control(s, "rank accuracy")
-    if best := trusted(s):
-        lines = [
-            f"**To see where the expression is: {best}**, rank accuracy "
-            f"{value(s, best, 'rank accuracy')} against {theirs} of the best control ({control}). "
-            f"{listed(full)} surely beat{'s' * (len(full) == 1)} every control on all three "
-            "scores against the mask."
-        ]
-    else:
-        lines = [
-            "**To see where the expression is: no method.** None finds the expressive pixels "
-            "better than the controls do on all three scores against the mask."
-        ]
-    for text, score in (
-        ("To find what changes the answer", "deletion"),
-        ("To say on which part this face's answer rests", "part agreement"),
-    ):
-        won, (control, theirs) = winners(s, score), best_control(s, score)
-        if won:
-            lines.append(
-                f"**{text}: {won[0]}**, {score} {value(s, won[0], score)} against {theirs} of the "
-                f"best control ({control})."
-            )
-        else:
-            lines.append(
-                f"**{text}: no method** surely beats the best control ({control}, {theirs})."
-            )
-    lines.append(f"On none of the three surely better than the controls: {listed(failed)}.")
-    return " ".join(lines)
-
-
-def randomisation(s: dict) -> str:
-    """Which maps hardly change when the network's weights are drawn anew."""
-    rho = column(s, "random network")
-    own = methods(s)
-    stuck = [m for m in own if rho[m] > IGNORES]
-    most = max(own, key=rho.get)
-    return (
-        f"Over {s['values'].shape[2]} faces the correlation is highest for {most}, "
-        f"{value(s, most, 'random network')}, and lowest for "
-        f"{(least := min(own, key=rho.get))}, {value(s, least, 'random network')}. "
-        + (
-            f"{listed(stuck)} still show{'s' * (len(stuck) == 1)} more than half of the same "
-            "order without any training: such a picture comes from the face, not from what "
-            "was learned."
-            if stuck
-            else "No method keeps more than half of the order, so all of them ask the network."
-        )
-    )
-
-
-def part_words(s: dict, classes) -> str:
-    """The part that each class's logit rests on most, and whether maps agree."""
-    drop, parts = s["part_drop"], [str(p) for p in s["parts"]]
-    top = drop.max(1)
-    rests = [
-        f"{name} on the {parts[drop[k].argmax()]} ({top[k]:.1f})"
-        for k, name in enumerate(classes)
-        if top[k] >= 0.5
-    ]
-    said = (
-        f"The logit rests (nats lost) for {listed(rests)}."
-        if rests
-        else "No part's action units move a logit by half a nat: this network uses none of them."
-    )
-    won, (even, chance) = winners(s, "top part"), best_control(s, "top part")
-    return (
-        f"{said} The heaviest part of a map is the one that matters most on {chance} of the faces "
-        f"even for the best control ({even}), since parts differ in size; surely more often for: "
-        f"{listed(won)}. Better than any control at saying which part matters *more on this face "
-        f"than on others*: {listed(winners(s, 'part agreement'))}."
-    )
 
 
 def shares(maps: dict, method: str) -> tuple[np.ndarray, np.ndarray]:
@@ -251,29 +80,36 @@ def halves(maps: dict, method: str, classes) -> str:
 
 def answer(s: dict, maps: dict, run_name: str, classes) -> str:
     """The chapter's answer, one paragraph."""
-    n, full = s["values"].shape[2], [m for m, won in finders(s).items() if won == TRUTH]
+    k, _, _, n = s["values"].shape
+    full = [m for m, won in finders(s).items() if won == TRUTH]
     control, theirs = best_control(s, "pointing game")
     found = (
-        f"on {n} synthetic faces whose expressive pixels are known, the strongest pixel of the "
+        f"on {n} synthetic faces whose expressive pixels are known, and for {k} "
+        f"network{'s' * (k > 1)} trained on such faces, the strongest pixel of the "
         f"plain gradient lies in the expression on {value(s, 'gradient', 'pointing game')} of the "
         f"faces, that of the best control ({control}) on {theirs}; it surely beats the controls "
         f"on {finders(s)['gradient']} of 3 scores. "
     )
-    best = trusted(s)
-    if best is None:
-        won = finders(s)
-        near = max(won, key=won.get)
-        nearest = f"{near} comes nearest, with {won[near]}" if won[near] else "none on any"
-        return found + (
-            "**No method finds the expressive pixels better than the controls do** on all "
-            f"three ({nearest}), so these pictures can't be trusted to show where it looks."
+    best, won = nearest(s)
+    if full:
+        found += f"**{listed(full)} pass{'es' * (len(full) == 1)} all three**"
+        kept = [m for m in full if m in ignoring(s)]
+        found += (
+            f", but keeps most of its map's order when the layers lose what they "
+            "learned, and so shows the face more than the network. "
+            if kept
+            else ". "
         )
-    least = sorted((m for m in finders(s) if m not in full), key=lambda m: finders(s)[m])
-    found += f"**{len(full)} of {len(finders(s))} methods pass all three, {best} best**"
-    found += f"; {listed(least)} {'does' if len(least) == 1 else 'do'} not. " if least else ". "
-    shown = trusted(s, [str(m) for m in maps["methods"]])
+    if best is None:
+        return found + (
+            "**No method that asks the network surely finds the expressive pixels better than the "
+            "controls do**, so these pictures can't be trusted to show where it looks."
+        )
+    if won < TRUTH:
+        found += f"Of those that ask the network **{best} comes nearest, with {won} of {TRUTH}**. "
+    shown, _ = nearest(s, [str(m) for m in maps["methods"]])
     if shown is None:
-        return found + f"None of them is among the mean maps of `{run_name}`."
+        return found + f"Mean maps of `{run_name}` by such a method are not at hand."
     return found + f"On `{run_name}`: {band_words(maps, shown, classes)}"
 
 
@@ -323,18 +159,7 @@ def few_faces(hits: dict, known: int, error: float) -> str:
     )
 
 
-def column(s: dict, score: str) -> dict[str, float]:
-    """Method -> mean of a score."""
-    j = list(s["scores"]).index(score)
-    return dict(zip(s["methods"].tolist(), s["mean"][:, j].tolist(), strict=True))
-
-
-def correlations(rho: dict) -> str:
-    told = listed(f"{name} {r + 0.0:.1f}" for name, r in rho.items())
-    return f"rank correlation {told}.".replace("-0.0", "0.0").replace("-0.", "−0.")
-
-
-def peaks(maps: dict, method: str, classes) -> str:
+def peaks(maps: dict, classes, method: str = "occlusion") -> str:
     """Where the mean signed map of each class is highest: band of rows, and how high."""
     i = [str(m) for m in maps["methods"]].index(method)
     found = {}
@@ -352,11 +177,12 @@ def peaks(maps: dict, method: str, classes) -> str:
     return f"What speaks most for a class by the mean map of {method} lies {told or 'nowhere'}."
 
 
-def warning(best: str | None, shown: str) -> str:
-    """What to add to means of a method that did not pass the test of the known truth."""
-    if best:
+def warning(s: dict, shown: str) -> str:
+    """What to add to means of a method that did not pass the whole test of the known truth."""
+    won = finders(s)[shown]
+    if won == TRUTH and shown not in ignoring(s):
         return ""
     return (
-        f" But {shown} did not pass the test above, nor did any other method whose means are at "
-        "hand: they show where a map is large, not where the network looks."
+        f" But {shown} passed only {won} of {TRUTH} scores of the test above: its means say where "
+        "its maps are large, and only likely where the network looks."
     )

@@ -1,0 +1,180 @@
+"""A picture of one's own: what is taken of it, what is said, and what is refused."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from fer_utils import data, predict
+from fer_utils.data import portrait
+
+
+def png(pixels, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", **options)
+    return buffer.getvalue()
+
+
+def photograph(face, side=160, at=(90, 40), size=(320, 240)):
+    """A face, ``side`` pixels wide, on an even wall: uint8 (height, width)."""
+    wall = Image.new("L", size, int(np.median(face[0])))
+    wall.paste(Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC), at)
+    return np.asarray(wall)
+
+
+@pytest.fixture(scope="module")
+def face(few_faces):
+    """A drawn face that the detector knows, upright and without anything in the way."""
+    return few_faces.images[0]
+
+
+def test_a_face_is_found_and_cropped_to(face):
+    pytest.importorskip("cv2")
+    crop, told = data.read_face(png(photograph(face)))
+    assert crop.shape == (48, 48) and crop.dtype == np.uint8
+    assert told.startswith("a face was found: ")
+    side, left, top = (int(word) for word in told.replace(",", "").split() if word.isdigit())
+    assert 0.8 * 160 <= side <= 1.2 * 160  # FER2013's own crops: 0.7 to 1.15 of this box
+    middle = left + side / 2, top + side / 2
+    assert abs(middle[0] - 170) < 20 and abs(middle[1] - 120) < 20
+    assert np.corrcoef(crop.ravel(), face.ravel())[0, 1] > 0.7
+
+
+def test_of_two_faces_the_larger_is_taken_and_said(face):
+    pytest.importorskip("cv2")
+    two = np.hstack([photograph(face), photograph(face, side=100, at=(110, 70))])
+    _, told = data.read_face(png(two))
+    assert told.startswith("a face was found, the largest of 2: ")
+    assert int(told.split(" from the left")[0].split()[-1]) < 320
+
+
+def test_a_large_picture_is_searched_small_and_cropped_large(face):
+    pytest.importorskip("cv2")
+    crop, told = data.read_face(png(photograph(face, 1600, (900, 400), (3200, 2400))))
+    side = int(told.split(": ")[1].split()[0])
+    assert 0.8 * 1600 <= side <= 1.2 * 1600 and np.corrcoef(crop.ravel(), face.ravel())[0, 1] > 0.7
+
+
+def test_without_a_face_the_central_square_is_taken_and_said():
+    pytest.importorskip("cv2")
+    picture = np.full((100, 200), 30, np.uint8)
+    picture[:, 50:150] = 200
+    crop, told = data.read_face(png(picture))
+    assert told == "no face was found: its central square is taken" and (crop > 180).all()
+
+
+def test_without_a_detector_the_central_square_is_taken_and_said(face, monkeypatch):
+    for absent in (None, SimpleNamespace()):  # no OpenCV; one without cascades, such as 5.0
+        portrait.detector.cache_clear()
+        monkeypatch.setitem(sys.modules, "cv2", absent)
+        crop, told = data.read_face(png(photograph(face)))
+        assert told.startswith("no face detector is installed (pip install")
+        assert told.endswith("its central square is taken")
+        assert np.array_equal(crop, data.read_face(png(photograph(face)), detect=False)[0])
+    portrait.detector.cache_clear()
+
+
+def test_the_detector_can_be_left_out(face):
+    _, told = data.read_face(png(photograph(face)), detect=False)
+    assert told == "no face was looked for: its central square is taken"
+
+
+def test_a_face_of_the_right_size_stays_as_it_is(face):
+    crop, told = data.read_face(png(face))
+    assert np.array_equal(crop, face) and told == "taken as it is, 48×48"
+
+
+def test_path_and_bytes_give_the_same(face, tmp_path):
+    path = tmp_path / "me.png"
+    path.write_bytes(png(photograph(face)))
+    by_path, by_bytes = data.read_face(path), data.read_face(path.read_bytes())
+    assert np.array_equal(by_path[0], by_bytes[0]) and by_path[1] == by_bytes[1]
+    assert np.array_equal(data.read_face(memoryview(path.read_bytes()))[0], by_path[0])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "P", "LA", "1", "YCbCr"])
+def test_any_usual_mode_is_read(face, mode):
+    picture = Image.fromarray(photograph(face)).convert("RGB").convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG" if mode in ("CMYK", "YCbCr") else "PNG")
+    crop, _ = data.read_face(buffer.getvalue())
+    assert crop.shape == (48, 48) and crop.std() > 5
+
+
+def test_a_picture_lying_on_its_side_is_set_upright(face):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90°, as telephones store it
+    upright = photograph(face)
+    turned = png(np.ascontiguousarray(np.rot90(upright)), exif=exif)
+    assert np.array_equal(data.read_face(turned)[0], data.read_face(png(upright))[0])
+
+
+def huge() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def animated() -> bytes:
+    buffer, frame = io.BytesIO(), Image.new("L", (64, 64))
+    frame.save(buffer, format="GIF", save_all=True, append_images=[Image.new("L", (64, 64), 9)])
+    return buffer.getvalue()
+
+
+BAD = {
+    "empty": (b"", "an empty file; expected a picture"),
+    "text": (b"not a picture at all", "no picture; expected a whole PNG, JPEG file"),
+    "half": (png(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))[:90], "expected a whole PNG"),
+    "tiny": (png(np.zeros((8, 80), np.uint8)), "80×8 pixels; expected ≥ 16 a side"),
+    "huge": (huge(), "10000×10000 pixels; expected at most 40 million"),
+    "film": (animated(), "several frames; expected one picture"),
+    "float": (None, "'F' pixels; expected 8 bits a channel"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_file_gives_one_clear_line(kind, tmp_path):
+    content, message = BAD[kind]
+    if content is None:
+        buffer = io.BytesIO()
+        Image.fromarray(np.zeros((64, 64), np.float32)).save(buffer, format="TIFF")
+        content = buffer.getvalue()
+    with pytest.raises(data.DataError, match=message) as caught:
+        data.read_face(content, "upload.png")
+    assert str(caught.value).startswith("upload.png: ") and "\n" not in str(caught.value)
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(data.DataError, match=message):
+        data.read_face(path)
+
+
+def test_a_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    path.write_bytes(b"x" * 2000)
+    monkeypatch.setattr(portrait, "MOST_BYTES", 1000)
+    with pytest.raises(data.DataError, match="expected at most"):
+        data.read_face(path)
+    with pytest.raises(data.DataError, match="a folder; give image files"):
+        data.read_face(tmp_path)
+
+
+def test_the_command_says_what_it_took_and_draws_its_map(face, tmp_path, capsys):
+    path, map_ = tmp_path / "me.png", tmp_path / "map.png"
+    path.write_bytes(png(photograph(face)))
+    arguments = [str(path), "--centre", "--run", "synthetic", "--map", str(map_)]
+    assert predict.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"{path}: no face was looked for: its central square is taken" in said
+    assert all(name in said for name in data.EMOTIONS) and "%" in said
+    assert Image.open(map_).size[0] > 300
+
+
+@pytest.mark.parametrize("name", ["nosuch.png", "pyproject.toml", "."])
+def test_the_command_fails_in_one_line(name, capsys):
+    assert predict.main([str(ROOT / name), "--run", "synthetic"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("predict: ") and line.count("\n") == 1
