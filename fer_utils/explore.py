@@ -12,13 +12,9 @@ It tells by the request that runs the cell: in Jupyter's protocol a front end sa
 from __future__ import annotations
 
 import html
-import io
-import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -27,7 +23,8 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from fer_utils import faithfulness, predict
+from fer_utils import faithfulness
+from fer_utils.data import read_face
 from fer_utils.data.pictures import SUFFIXES
 from fer_utils.data.votes import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.plotting import filter_words as words
@@ -242,22 +239,11 @@ def saliency(run: Run) -> Panel:
         return View(told, draw.one_map(face, map_[0, 0].numpy(), unit, scores, of.classes))
 
     def receive(name: str, content: bytes) -> dict:
-        pictures[f"yours: {name}"] = (run, *picture_of(name, content))
+        face, how = read_face(content, name)
+        pictures[f"yours: {name}"] = (run, face, f" {name}: {how}.")
         return {"face": f"yours: {name}", "class": ANSWER}
 
     return Panel("04_choose", options, view, receive=receive)
-
-
-def picture_of(name: str, content: bytes) -> tuple[np.ndarray, str]:
-    """An uploaded picture as ``predict.read`` sees it, uint8 (48, 48), and what it said of it."""
-    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()) as said:
-        path = Path(folder) / (Path(name).name or "picture")
-        path.write_bytes(content)
-        try:
-            face = predict.read(path)
-        except ValueError as error:
-            raise ValueError(str(error).replace(f"{folder}/", "")) from None
-    return face, f" {said.getvalue().replace(f'{folder}/', '').strip()}".rstrip()
 
 
 def filters(run: Run) -> Panel:

@@ -10,7 +10,7 @@ what the chapters show of them is in the aggregates.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fer_utils import runs, synthetic, train
 from fer_utils.runs import Run, RunError
@@ -40,7 +40,7 @@ def trained(run: Run, fit: str) -> Run | None:
         return None
     found, (recipe, source) = run.fit(fit), described(run, fit)
     have = {key: found.config["data"].get(key) for key in source}
-    if have != source or found.config["recipe"] != asdict(recipe):
+    if have != source or train.Recipe(**found.config["recipe"]) != recipe:
         raise RunError(
             f"fit {fit!r} of run {run.name!r} has another recipe or other faces than the run; "
             f"remove {found.path} and make it with `python -m fer_utils.aggregates {run.name} --fits`"
