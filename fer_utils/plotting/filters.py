@@ -93,18 +93,18 @@ def sheet(panels: dict, order: np.ndarray, preferred: list, columns: int = 8) ->
             than a random one; the colour of the frame.
     """
     rows = -(-len(order) // columns)
-    drawn, axes = figure(1, len(panels), height=0.44 * rows + 0.5)
+    drawn, axes = figure(1, len(panels), height=0.46 * rows + 0.5)
     for ax, (title, pictures) in zip(axes, panels.items(), strict=True):
-        height, width = pictures.shape[1] + 12, pictures.shape[2] + 5
+        height, width = pictures.shape[1] + 15, pictures.shape[2] + 5
         spaced = np.full((len(order), height - 2, width - 2), PAPER, float)
-        spaced[:, 8:-2, 1:-2] = stretched(pictures)[order]
+        spaced[:, 11:-2, 1:-2] = stretched(pictures)[order]
         face_image(ax, mosaic(spaced, columns))
         for place, k in enumerate(order):
-            top, left = place // columns * height + 8, place % columns * width + 1
+            top, left = place // columns * height + 11, place % columns * width + 1
             colour = CLASS_COLOURS.get(preferred[k], "#CCCCCC")
-            corner, size = (left - 1, top - 1), (width - 4, height - 11)
+            corner, size = (left - 1, top - 1), (width - 4, height - 14)
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, lw=1.3))
-            ax.text(left, top - 2, str(k), fontsize=4.5, va="bottom", color="#444444")
+            ax.text(left, top - 2, str(k), fontsize=6, va="bottom", color="#444444")
         ax.set_title(title)
     _class_legend(drawn, sorted({p for p in preferred if p}, key=list(CLASS_COLOURS).index))
     return drawn
