@@ -96,7 +96,7 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
         found += f"**{told[0].upper()}{told[1:]} pass{'es' * (len(full) == 1)} all three**"
         kept = [m for m in full if m in ignoring(s)]
         found += (
-            f", but keeps most of its map's order when the layers lose what they "
+            ", but keeps most of its map's order when the layers lose what they "
             "learned, and so shows the face more than the network. "
             if kept
             else ". "
