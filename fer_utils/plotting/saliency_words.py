@@ -92,7 +92,8 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
     )
     best, won = nearest(s)
     if full:
-        found += f"**{listed(full)} pass{'es' * (len(full) == 1)} all three**"
+        told = listed(full)
+        found += f"**{told[0].upper()}{told[1:]} pass{'es' * (len(full) == 1)} all three**"
         kept = [m for m in full if m in ignoring(s)]
         found += (
             ", but keeps most of its map's order when the layers lose what they "
@@ -110,7 +111,8 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
     shown, _ = nearest(s, [str(m) for m in maps["methods"]])
     if shown is None:
         return found + f"Mean maps of `{run_name}` by such a method are not at hand."
-    return found + f"On `{run_name}`: {band_words(maps, shown, classes)}"
+    told = band_words(maps, shown, classes)
+    return found + f"On `{run_name}`, {told[0].lower()}{told[1:]}"
 
 
 def surest(run, n: int) -> list[int]:

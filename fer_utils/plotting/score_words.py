@@ -22,6 +22,10 @@ QUESTIONS = {
     "random network": "ρ, random net ↓", "cascading": "ρ, layer by layer ↓",
     "stability": "ρ, noisy face ↑",
 }  # fmt: skip
+HEADS = (  # of the table, in the order of the scores
+    "pointing ↑", "mass ↑", "rank ↑", "deletion ↓", "insertion ↑", "part agr. ↑", "top part ↑",
+    "ρ random ↓", "ρ layers ↓", "ρ noise ↑",
+)  # fmt: skip
 WITHOUT = ("random network", "cascading", "stability")  # controls never ask the network: 1
 TRUTH = 3  # the first scores are held against the mask
 IGNORES = 0.5  # a map that correlates more with a random network's hardly asks the network
@@ -112,7 +116,7 @@ def score_table(s: dict) -> pd.DataFrame:
     columns = {}
     for j, score in enumerate(s["scores"]):
         won = winners(s, str(score))
-        columns[QUESTIONS[str(score)]] = [
+        columns[HEADS[j]] = [
             f"{mean:.2f}".replace("-", "−") + ("*" if method in won else "")
             for method, mean in zip(s["methods"], s["mean"][:, j], strict=True)
         ]
