@@ -3,6 +3,7 @@
 - ``fit``          the loop, to be read from top to bottom
 - ``recipe``       what can be chosen, the two recipes of the report, optimiser and learning rate
 - ``augment``      an epoch's chance, and what it does to a batch of faces
+- ``progress``     what a fit says while it works
 - ``processes``    several processes or hosts, by torch's own engine
 - ``checkpoint``   what is kept after each epoch, and gone on from
 - ``whole``        a whole run: fit, stored weights, scores, and the ledger of PrivateTest
@@ -12,6 +13,7 @@ It imports with numpy, torch and safetensors alone.
 
 from fer_utils.train.augment import augment, draws
 from fer_utils.train.fit import evaluate, fit, to_device
+from fer_utils.train.progress import progress_line
 from fer_utils.train.recipe import (
     EPOCHS_SYNTHETIC,
     RECIPES,
@@ -24,5 +26,5 @@ from fer_utils.train.whole import make_run, score
 
 __all__ = [
     "EPOCHS_SYNTHETIC", "RECIPES", "Recipe", "TrainingError", "augment", "draws", "evaluate",
-    "fit", "learning_rate", "make_optimiser", "make_run", "score", "to_device",
+    "fit", "learning_rate", "make_optimiser", "make_run", "progress_line", "score", "to_device",
 ]  # fmt: skip
