@@ -117,7 +117,8 @@ def score_table(s: dict) -> pd.DataFrame:
     for j, score in enumerate(s["scores"]):
         won = winners(s, str(score))
         columns[HEADS[j]] = [
-            f"{mean:.2f}".replace("-", "−") + ("*" if method in won else "")
+            f"{mean:.2f}".replace("-0.00", "0.00").replace("-", "−")
+            + ("*" if method in won else "")
             for method, mean in zip(s["methods"], s["mean"][:, j], strict=True)
         ]
     table = pd.DataFrame(columns, index=pd.Index(s["methods"], name="method"))
