@@ -12,6 +12,7 @@ gradients and hooks by construction, also when something raises half-way.
 """
 
 import copy
+import ctypes
 
 import torch
 from torch import nn
@@ -24,14 +25,20 @@ def chunk_size(images) -> int:
     return 32 if images.device.type == "cpu" else 512
 
 
-def keep_memory(like):
-    """Let a loop that frees maps of some megabytes at every step keep their memory.
+def keep_memory(device) -> None:
+    """Let a loop on the CPU that frees maps of many megabytes at every step keep their memory.
 
-    glibc gives freed blocks back to the system beyond the largest that it has seen (up to
-    32 MB), and then every step faults its pages in anew: a seventh of ``maximise``'s time.
+    glibc hands large freed blocks back to the system, and then every step faults its pages in
+    anew; the process stays as large as it was at its largest. Nothing happens elsewhere.
     """
-    if like.device.type == "cpu":
-        torch.empty(31 << 20, dtype=torch.uint8)
+    if str(device) != "cpu":
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 2**31 - 1)  # M_MMAP_THRESHOLD
+    except (OSError, AttributeError):
+        pass
 
 
 def private_copy(model: nn.Module) -> nn.Module:

@@ -239,6 +239,14 @@ def test_private_test_is_scored_later_and_every_scoring_is_listed(runs_folder, f
     assert f"{done.metrics['PrivateTest']['accuracy']:.4f}" in ledger[1]
 
 
+def test_a_set_without_private_test_is_whole_at_once(runs_folder, few_faces):
+    some = few_faces[few_faces.split != "PrivateTest"]
+    recipe, source = Recipe(epochs=1, batch=32), {"kind": "fer2013"}
+    train.make_run("own", some, recipe, source, precision="float32")
+    with pytest.raises(TrainingError, match="whole run already"):
+        train.make_run("own", some, recipe, source)
+
+
 def command(*arguments, **more):
     return subprocess.run([sys.executable, "-m", "fer_utils.train", *arguments],
                           capture_output=True, text=True, timeout=300, **more)  # fmt: skip

@@ -124,8 +124,7 @@ def sought_anew(run: Run, model, cards: dict, which: list[int]) -> np.ndarray:
     """How far optima under free pixels, found live as the card's were, miss its activation: (k,).
 
     As a share of the card's activation. It is 0 where the gradients are the card's to the last
-    bit; a processor that rounds otherwise may turn a pixel, and that climb goes its own way
-    (seen: 1 of 8, by 5 %, with SSE 4.1 in AVX2's place; other noise: up to 14 %).
+    bit; a processor that rounds otherwise may turn a pixel, and that climb goes its own way.
     """
     scale = run.config["scale"]
     prior = filters.Prior(tuple((v - scale["mean"]) / scale["sd"] for v in (0.0, 1.0)))

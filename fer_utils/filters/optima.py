@@ -207,7 +207,7 @@ def _ascend(score, which, shape, prior, sign, restarts, steps, seed, like):
     whole_number(restarts=restarts, steps=steps)
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 (highest) or -1 (lowest), got {sign!r}")
-    keep_memory(like)
+    keep_memory(like.device)
     starts = [
         prior.start(restarts, shape, torch.Generator().manual_seed(1000003 * seed + k), like)
         for k in which

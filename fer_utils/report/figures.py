@@ -44,7 +44,11 @@ def overview(root: Path = ROOT) -> str:
         read = chapter.read(path)
         parts.append(f"## [{read.number} · {read.title}]({path.name})\n\n{read.answer.source}\n")
     return "\n".join(
-        [*parts, "*These answers are the stored ones; `make figures` collects them.*\n"]
+        [
+            *parts,
+            "*These answers are the stored ones; `make figures` collects them. What they say of "
+            "voters is computed from the FER+ votes, © Microsoft Corporation, MIT licence.*\n",
+        ]
     )
 
 

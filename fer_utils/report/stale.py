@@ -65,4 +65,3 @@ def notebook(path: Path) -> str:
 
 def exporters() -> str:
     return digest(tree(TEMPLATES.parent))
-

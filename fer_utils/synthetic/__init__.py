@@ -117,7 +117,11 @@ def faces(n: int, seed: int = 0, preset: str | Preset = "default") -> SyntheticF
 
 
 def at(index, seed: int = 0, preset: str | Preset = "default") -> SyntheticFaces:
-    """The faces that stand at ``index`` (n,) in the stream ``seed``, in that order."""
+    """The faces that stand at ``index`` (n,), 0 or above, in the stream ``seed``, in that order.
+
+    Raises:
+        ValueError: no such preset.
+    """
     if not isinstance(preset, Preset):
         if not isinstance(preset, str) or preset not in PRESETS:
             raise ValueError(f"preset={preset!r}: expected {', '.join(PRESETS)}, or a Preset")

@@ -7,7 +7,6 @@ last epoch as if nothing had happened.
 from __future__ import annotations
 
 import copy
-import ctypes
 import math
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fer_utils import runs
+from fer_utils.anatomy import keep_memory
 from fer_utils.data import Faces
 from fer_utils.train.augment import augment, draws
 from fer_utils.train.checkpoint import keep, restore
@@ -56,7 +56,7 @@ def fit(
     Raises:
         TrainingError: the loss is no longer a number; the last epoch's checkpoint stays.
     """
-    keep_memory()
+    keep_memory(device)
     train = labelled(faces.of("Training"))
     images, labels = to_device(train, device)
     sample = torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:SAMPLE]).to(device)
@@ -141,16 +141,6 @@ def labelled(faces: Faces) -> Faces:
 def to_device(faces: Faces, device: str) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.ascontiguousarray(faces.images))
     return images.to(device), torch.from_numpy(faces.labels).to(device)
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed activations, else each step faults its pages in anew; not elsewhere."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        libc.mallopt(-3, 2**31 - 1)  # M_MMAP_THRESHOLD
-    except (OSError, AttributeError):
-        pass
 
 
 def fastest_precision(network: type[nn.Module], device: str) -> str:

@@ -80,7 +80,7 @@ def make_run(
 
 
 def trained(path: Path, private: bool) -> bool:
-    """Whether a run lies there with nothing left to do but to score PrivateTest.
+    """Whether a run lies there with nothing left to do but to score its PrivateTest.
 
     Raises:
         TrainingError: with nothing left at all.
@@ -89,7 +89,8 @@ def trained(path: Path, private: bool) -> bool:
         done = json.loads((path / "metrics.json").read_text("utf-8"))
     except FileNotFoundError:
         return False
-    if not private or "PrivateTest" in done:
+    counts = json.loads((path / "config.json").read_text("utf-8"))["data"]["faces"]
+    if not private or "PrivateTest" in done or not counts["PrivateTest"]:
         raise TrainingError(
             f"{path.name!r} is a whole run already; choose another name, or remove {path}"
         )
