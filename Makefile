@@ -75,6 +75,7 @@ test-all: $(READY) $(if $(ACTIVE),,.venv/browser) test ## and the slow tests, in
 
 lint: $(READY)
 	@$(PYTHON) -m ruff check --no-cache .
+	@$(PYTHON) -m ruff format --no-cache --quiet --check .
 
 verify: $(READY) ## score the shipped weights anew on DATA: every published figure must come out
 	@$(PYTHON) -m fer_utils.aggregates --verify $(RUN)

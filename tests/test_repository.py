@@ -247,3 +247,24 @@ def test_readme_results_are_the_runs(readme):
         metrics = json.loads((ROOT / "runs" / name / "metrics.json").read_text())
         for split in ("PublicTest", "PrivateTest"):
             assert f"{100 * metrics[split]['accuracy']:.1f}" in text, (name, split)
+
+
+def test_the_model_card_states_the_runs_figures():
+    text = (ROOT / "runs" / "README.md").read_text()
+    tested = json.loads((ROOT / "runs/fer2013/metrics.json").read_text())["PrivateTest"]
+    low, high = (f"{100 * bound:.1f}" for bound in tested["accuracy_interval"])
+    assert f"| accuracy | {100 * tested['accuracy']:.1f} % [{low}, {high}] |" in text
+    assert f"mirror image averaged | {100 * tested['accuracy_flip']:.1f} % |" in text
+    assert f"| macro-F1 | {tested['macro_f1']:.3f} |" in text
+    assert f"| balanced accuracy | {100 * tested['balanced_accuracy']:.1f} % |" in text
+    assert f"likelihood | {tested['nll']:.3f} nats |" in text
+    assert f"calibration error | {tested['ece']:.3f} |" in text
+    synthetic = json.loads((ROOT / "runs/synthetic/metrics.json").read_text())["PrivateTest"]
+    assert f"{100 * synthetic['accuracy']:.1f} % on its PrivateTest" in text
+
+
+def test_version_and_citation_agree():
+    from fer_utils import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,84 @@
+"""What CONTRIBUTING shows works as it stands: a chapter, a reader, a method, a network."""
+
+import io
+import os
+import re
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from nbclient import NotebookClient
+
+from fer_utils import faithfulness, model, saliency
+from fer_utils.data import DataError, recognise
+from fer_utils.report import chapter
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def run(heading, blocks=None):
+    """The names that the Python blocks under a heading leave, in one namespace."""
+    section = re.split(r"^## ", TEXT.split(f"\n## {heading}\n")[1], flags=re.M)[0]
+    names = {"__name__": heading}
+    for code in re.findall(r"^```python\n(.*?)^```$", section, re.M | re.S):
+        exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    return names
+
+
+def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("FER_RUNS", os.environ.get("FER_RUNS") or str(ROOT / "runs"))
+    run("A chapter")
+    path = tmp_path / "notebooks" / "07_sure.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    NotebookClient(notebook, timeout=120).execute()
+    nbformat.write(notebook, path)
+    page = chapter.read(path)
+    assert page.title.endswith("How sure is it?")
+    assert [block.name for block in page.of("figure")] == ["07_sure"]
+    assert re.search(r"right in \d\d%", page.answer.source)
+
+
+def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest():
+    reader = run("A reader")
+    assert reader["MAGIC"] not in (b"", *recognise.MAGICS)
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    stream = io.BytesIO()
+    np.save(stream, images)
+    assert stream.getvalue().startswith(reader["MAGIC"])
+    stream.seek(0)
+    assert np.array_equal(reader["read_npy"](stream, "x").images, images)
+    for bad in (images.astype(float), images[:, 1:], np.array(3), np.array([{}])):
+        stream = io.BytesIO()
+        np.save(stream, bad, allow_pickle=True)
+        stream.seek(0)
+        with pytest.raises(DataError, match=r"^x: .*expected an array"):
+            reader["read_npy"](stream, "x")
+
+
+def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):
+    monkeypatch.setattr(faithfulness, "METHODS", dict(faithfulness.METHODS))
+    method = run("A method")["mirrored_gradient"]
+    network = model.FerCNN().eval()
+    x = torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    symmetric = (x + x.flip(-1)) / 2
+    maps = method(network, symmetric, 3)
+    torch.testing.assert_close(maps, maps.flip(-1))
+    plain = saliency.gradient(network, symmetric, 3)
+    assert not torch.allclose(plain, plain.flip(-1))
+    weight = faithfulness.importance("mirrored gradient", network, x, 3)
+    assert weight.shape == x.shape and weight.min() >= 0
+
+
+def test_its_network_has_the_parameters_it_claims_and_is_found_by_name(monkeypatch):
+    monkeypatch.setattr(model, "NETWORKS", dict(model.NETWORKS))
+    run("A network")
+    network = model.NETWORKS["Slim"](5)
+    claimed = int(re.search(r"mean over positions: ([\d,]+) parameters", TEXT)[1].replace(",", ""))
+    assert sum(p.numel() for p in model.NETWORKS["Slim"](7).parameters()) == claimed
+    assert network.eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 5)
