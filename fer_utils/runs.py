@@ -91,8 +91,16 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
         if not torch.isfinite(half.float()).all():
             raise RunError(f"weights {key}: a value does not fit float16 (largest {value.max():g})")
         tensors[key] = half
+    save_tensors(path, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all; raises OSError where there is no room."""
     with atomic(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        try:
+            save_file(tensors, partial, metadata=metadata)
+        except SafetensorError as error:  # what the system says, in that library's own type
+            raise OSError(f"{_short(path)}: {error}") from None
 
 
 def load_weights(path: Path) -> tuple[nn.Module, dict]:
@@ -173,16 +181,33 @@ class Run:
     @cached_property
     def history(self):
         """DataFrame, a row an epoch: losses in nats, accuracies in 0–1, seconds."""
-        import pandas as pd
-
-        return pd.read_csv(self.path / "history.csv")
+        return self._table("history.csv", ["epoch"])
 
     @cached_property
     def predictions(self):
         """DataFrame, a row a test face: row, split, label, then a probability for each class."""
+        table = self._table("predictions.csv", ["row", "split", "label", *self.classes])
+        found = table["split"].value_counts().to_dict()
+        scored = {split: scores["n"] for split, scores in self.metrics.items()}
+        if found != scored or table.isna().any(axis=None):
+            raise RunError(
+                f"{_short(self.path / 'predictions.csv')}: {found} whole rows, but metrics.json "
+                f"scored {scored}; damaged: get or train the run again"
+            )
+        return table
+
+    def _table(self, name: str, columns: list[str]):
         import pandas as pd
 
-        return pd.read_csv(self.path / "predictions.csv")
+        try:
+            table = pd.read_csv(self.path / name)
+            table[columns]
+        except (ValueError, KeyError, OSError) as error:  # pandas' own errors are ValueErrors
+            raise RunError(
+                f"{_short(self.path / name)}: not a table with {', '.join(columns)} "
+                f"({str(error).splitlines()[0]}); damaged: get or train the run again"
+            ) from None
+        return table
 
     @property
     def classes(self) -> tuple[str, ...]:

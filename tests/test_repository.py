@@ -200,7 +200,8 @@ def test_environment_and_pyproject_agree():
     wanted = names_and_bounds(project["dependencies"] + project["optional-dependencies"]["test"])
     lines = (ROOT / "environment.yml").read_text().splitlines()
     listed = [line.strip()[2:] for line in lines if re.match(r" +- ", line)]
-    conda = names_and_bounds(x for x in listed if x not in ("conda-forge", "pip", "pip:"))
+    assert listed[-1] == "-e ."  # so that kernels find fer_utils wherever they start
+    conda = names_and_bounds(x for x in listed if x not in ("conda-forge", "pip", "pip:", "-e ."))
     assert conda.pop("python") == project["requires-python"]
     conda["torch"] = conda.pop("pytorch-cpu")
     assert conda == wanted

@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from fer_utils import revision
 from fer_utils.report import ROOT, ReportError, stale
@@ -21,7 +24,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parse(arguments)
     try:
         return report(options, root)
-    except ReportError as error:
+    except (ReportError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -39,6 +42,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="where the run is trained first")
     parser.add_argument("--jobs", type=int, default=2, help="chapters executed at a time")
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder for the pages")
+    parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS",
+                        help="a cell that takes longer has hung (%(default)s)")  # fmt: skip
     parser.add_argument("--no-faces", action="store_true", help="leave single real faces out")
     parser.add_argument("--no-code", action="store_true", help="no code in the PDF's appendix")
     options = parser.parse_args(arguments)
@@ -46,6 +51,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--run {options.run!r}: expected letters, digits, '-', '_' and '.' only")
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: expected 1 or more")
+    if not options.limit > 0:
+        parser.error(f"--limit {options.limit}: expected seconds, above 0")
     return options
 
 
@@ -53,25 +60,45 @@ def report(options: argparse.Namespace, root: Path) -> int:
     for path in filter(None, (options.data, options.votes)):
         if not path.is_file():
             raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
+    folder = ((root / options.build) / options.run).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return make(options, root, folder)
+
+
+@contextmanager
+def alone(folder: Path):
+    """Wait until no other process makes this report."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process makes {short(folder)}; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
     data, votes = (p and p.resolve() for p in (options.data, options.votes))
     run = stale.runs_folder(root) / options.run
     if code := make_run(run, data, votes, options.epochs):
         return code
     shown = None if options.no_faces else data
-    folder = ((root / options.build) / options.run).resolve()
     notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     stamp = Stamp(folder / "stamp.json")
     around = stale.surroundings(root, options.run, shown, votes)
     keys = {path.stem: stale.digest(around, stale.notebook(path)) for path in notebooks}
 
     targets = {path.stem: folder / "notebooks" / path.name for path in notebooks}
-    old = [p for p in notebooks if stamp.chapters.get(p.stem, {}).get("key") != keys[p.stem]
-           or not targets[p.stem].is_file()]  # fmt: skip
+    old = [p for p in notebooks if not stamp.holds(targets[p.stem], keys[p.stem])]
     if old:
         from fer_utils.report import execute
 
         # Longest first; where nothing is known, the later chapters compute more.
-        seconds = {name: facts["seconds"] for name, facts in stamp.chapters.items()}
+        seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
         old.sort(key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
         jobs = []
         for path in old:
@@ -81,7 +108,10 @@ def report(options: argparse.Namespace, root: Path) -> int:
                 options.run, folder, path.stem, shown, votes, threads=options.jobs == 1
             )
             jobs.append((path, targets[path.stem], options.run, kernel))
-        execute.execute(jobs, options.jobs, lambda name, s: stamp.add(name, keys[name], s))
+        execute.execute(
+            jobs, options.jobs, options.limit,
+            lambda name, s: stamp.add(targets[name], keys[name], s),
+        )  # fmt: skip
 
     commit, committed = revision.commit(root)
     key = stale.digest(keys, stale.exporters(), commit, options.no_code)
@@ -120,14 +150,13 @@ def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | Non
 
 
 def pages(folder: Path, executed: list[Path], run: Path, data, commit, code: bool) -> None:
-    """Make every page in memory, then write them all."""
+    """Make every page in memory, write them all, then put them in place of the old ones."""
     from fer_utils.report import html, markup, pdf
     from fer_utils.report.chapter import read
 
     chapters = [read(path) for path in executed]
     symbols = markup.typeset(chapters)
-    config = json.loads((run / "config.json").read_text("utf-8"))
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    config, metrics = (stale.read_json(run / name) for name in ("config.json", "metrics.json"))
     front = markup.front(headline(config, metrics))
     foot = provenance(run.name, config, commit[0], data)
     site = html.pages(chapters, symbols, front, foot)
@@ -135,10 +164,17 @@ def pages(folder: Path, executed: list[Path], run: Path, data, commit, code: boo
     made |= {folder / "html" / path.name: path.read_bytes() for path in executed}
     text = pdf.source(chapters, front, foot, pdf.place(chapters, folder), code)
     made[folder / "report.pdf"] = pdf.compile_pdf(text, folder, commit[1])
-    for path, content in made.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f".{path.name}").write_bytes(content)
-        os.replace(path.with_name(f".{path.name}"), path)
+    written = {path: path.with_name(f".{path.name}") for path in made}
+    try:
+        for path, content in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written[path].write_bytes(content)
+    except OSError as error:
+        for partial in written.values():
+            partial.unlink(missing_ok=True)
+        raise ReportError(f"{short(path)}: {error.strerror}; the old pages stay") from None
+    for path, partial in written.items():
+        os.replace(partial, path)
     for path in set((folder / "html").iterdir()) - set(made):
         path.unlink()
 
@@ -170,15 +206,23 @@ class Stamp:
 
     def __init__(self, path: Path):
         self.path = path
-        try:
+        self.chapters: dict[str, dict] = {}
+        self.pages = ""
+        # Whatever else lies there says nothing: all is made anew.
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             stored = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            stored = {}
-        self.chapters: dict = stored.get("chapters", {})
-        self.pages: str = stored.get("pages", "")
+            chapters = {name: dict(facts) for name, facts in stored["chapters"].items()}
+            self.chapters, self.pages = chapters, str(stored["pages"])
 
-    def add(self, name: str, key: str, seconds: float) -> None:
-        self.chapters[name] = {"key": key, "seconds": round(seconds, 1)}
+    def holds(self, executed: Path, key: str) -> bool:
+        """Whether an executed notebook lies there as it was made, from what it would be made of."""
+        known = self.chapters.get(executed.stem, {})
+        made = [known.get("made")]
+        return known.get("key") == key and executed.is_file() and stale.content(executed) == made
+
+    def add(self, executed: Path, key: str, seconds: float) -> None:
+        (made,) = stale.content(executed)
+        self.chapters[executed.stem] = {"key": key, "made": made, "seconds": round(seconds, 1)}
         self._write()
 
     def set_pages(self, key: str) -> None:

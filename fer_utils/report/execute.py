@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import multiprocessing
 import os
 import re
@@ -14,8 +16,12 @@ from pathlib import Path
 from fer_utils.report import ROOT, ReportError
 
 
-def execute_one(source: Path, target: Path, run: str, environment: dict[str, str | None]) -> str:
+def execute_one(
+    source: Path, target: Path, run: str, environment: dict[str, str | None], limit: float
+) -> str:
     """Execute one notebook into ``target``, which appears whole or not at all.
+
+    A cell may take ``limit`` seconds.
 
     Returns:
         "" or, of a chapter that failed, cell and error in one line; the notebook as far as it got
@@ -26,12 +32,14 @@ def execute_one(source: Path, target: Path, run: str, environment: dict[str, str
 
     running, failed = target.with_suffix(".running.ipynb"), target.with_suffix(".failed.ipynb")
     before = dict(os.environ)
+    for talker in ("papermill", "asyncio"):  # what they say of a dead kernel is said in one line
+        logging.getLogger(talker).setLevel(logging.CRITICAL)
     try:
         for key, value in environment.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
         papermill.execute_notebook(
             source, running, {"RUN": run}, kernel_name="python3", cwd=source.parent,
-            progress_bar=False, extra_arguments=["--log-level=CRITICAL"],
+            progress_bar=False, execution_timeout=math.ceil(limit), extra_arguments=["--log-level=CRITICAL"],
         )  # fmt: skip
     except Exception as error:  # whatever ends a chapter is named, and the others stop
         if not running.exists():
@@ -50,12 +58,12 @@ def execute_one(source: Path, target: Path, run: str, environment: dict[str, str
 
 
 def _number(failed: Path, index: int | None = None) -> int:
-    """The number in the source notebook, from 1, of the cell at ``index`` or, None, at work."""
+    """The number in the source notebook, from 1, of the cell at ``index`` or, None, begun last."""
     about = [cell["metadata"] for cell in json.loads(failed.read_text("utf-8"))["cells"]]
     about = [cell for cell in about if "papermill-error-cell-tag" not in cell.get("tags", ())]
     if index is None:
-        states = [cell.get("papermill", {}).get("status") for cell in about]
-        index = states.index("running") if "running" in states else len(states) - 1
+        begun = [bool(cell.get("papermill", {}).get("start_time")) for cell in about]
+        index = max((i for i, yes in enumerate(begun) if yes), default=0)
     return sum("injected-parameters" not in cell.get("tags", ()) for cell in about[: index + 1])
 
 
@@ -64,9 +72,10 @@ def _plain(error: object) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, done) -> None:
+def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, limit: float, done) -> None:
     """Execute ``(source, target, run, environment)`` jobs in their order, ``workers`` at a time.
 
+    A cell that takes more than ``limit`` seconds fails.
     ``done(name, seconds)`` is called after each.
 
     Raises:
@@ -80,7 +89,10 @@ def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, done) -> Non
             while waiting or running:
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    running[job[0].stem] = (pool.apply_async(execute_one, job), time.monotonic())
+                    running[job[0].stem] = (
+                        pool.apply_async(execute_one, (*job, limit)),
+                        time.monotonic(),
+                    )
                     board.set(job[0].stem, "running")
                 time.sleep(0.05)
                 for name, (result, start) in list(running.items()):

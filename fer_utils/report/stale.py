@@ -9,7 +9,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from fer_utils.report import TEMPLATES
+from fer_utils.report import TEMPLATES, ReportError
 
 PACKAGES = (
     "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
@@ -59,8 +59,18 @@ def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) ->
 
 def notebook(path: Path) -> str:
     """A notebook's cells without their outputs."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    return digest([(c["cell_type"], c["source"], c["metadata"].get("tags")) for c in cells])
+    try:
+        cells = read_json(path)["cells"]
+        return digest([(c["cell_type"], c["source"], c["metadata"].get("tags")) for c in cells])
+    except (KeyError, TypeError, AttributeError):
+        raise ReportError(f"{path}: not a notebook (no cells with source and metadata)") from None
+
+
+def read_json(path: Path):
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: not readable as JSON ({error}); get it again") from None
 
 
 def exporters() -> str:

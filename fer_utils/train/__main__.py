@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,7 @@ from fer_utils import data, runs, synthetic
 from fer_utils.model import NETWORKS
 from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, make_run, processes
 from fer_utils.train.progress import progress_line
-from fer_utils.train.whole import trained
+from fer_utils.train.whole import alone, trained
 
 
 def positive(kind):
@@ -104,6 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (RuntimeError, AssertionError) as error:  # torch's own words for a device
         print(f"train: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
+    except MemoryError:
+        print("train: out of memory; try a smaller --batch", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ntrain: stopped; the same command goes on from the last epoch", file=sys.stderr)
         return 130
@@ -118,7 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
 def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs.Run | None:
     """What the options ask for; None from all processes but the first."""
     torch.empty(0, device=device)
-    trained(runs.run_path(args.run, args.fit), not args.no_private)  # refuses before any work
+    path = runs.run_path(args.run, args.fit)
+    trained(path, not args.no_private)  # refuses before any work
     if args.data:
         faces, source = data.load(args.data), {"kind": "fer2013"}
     else:
@@ -128,8 +133,11 @@ def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs
         faces = synthetic.faces(args.faces, args.faces_seed, args.preset)
         recipe = replace(recipe, epochs=args.epochs or EPOCHS_SYNTHETIC)
     show = progress_line(recipe, int((faces.split == "Training").sum())) if group.first else None
-    return make_run(args.run, faces, recipe, source, args.fit, device, private=not args.no_private,
-                    progress=show, precision=args.precision, group=group)  # fmt: skip
+    with alone(path) if group.first else nullcontext():
+        return make_run(
+            args.run, faces, recipe, source, args.fit, device, private=not args.no_private,
+            progress=show, precision=args.precision, group=group,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

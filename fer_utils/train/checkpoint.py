@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from fer_utils import runs
 from fer_utils.train.recipe import Recipe, TrainingError
@@ -26,8 +26,8 @@ def keep(path: Path | None, model, mean, optimiser, recipe: Recipe, history: lis
             if value is not None:
                 tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
     about = {"recipe": json.dumps(asdict(recipe)), "history": json.dumps(history)}
-    with runs.atomic(path) as partial:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, about)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    runs.save_tensors(path, tensors, about)
 
 
 def restore(path: Path | None, model, mean, optimiser, recipe: Recipe) -> list[dict]:

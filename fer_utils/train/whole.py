@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import platform
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from fer_utils import data, metrics, revision, runs
@@ -77,6 +79,19 @@ def make_run(
     run = scored(path, name, fit_name, faces, private)
     checkpoint.unlink(missing_ok=True)
     return run
+
+
+@contextmanager
+def alone(path: Path):
+    """Refuse to work on a run that another process works on: two recipes would mix in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"another process is at work on {path}; wait for it, or choose another name"
+        ) from None
 
 
 def trained(path: Path, private: bool) -> bool:
