@@ -201,7 +201,8 @@ class Run:
 
         try:
             table = pd.read_csv(self.path / name)
-            table[columns]
+            if table[columns].empty:
+                raise ValueError("no row")
         except (ValueError, KeyError, OSError) as error:  # pandas' own errors are ValueErrors
             raise RunError(
                 f"{_short(self.path / name)}: not a table with {', '.join(columns)} "

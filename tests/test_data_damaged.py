@@ -74,6 +74,7 @@ def tables() -> dict[str, bytes]:
         "one line end": b"\n",
         "header alone": ROWS[0],
         "header without line end": ROWS[0].strip(),
+        "header of one column without line end": b"pixels",
         "no header": b"".join(ROWS[1:]),
         "header twice": ROWS[0] + TEXT,
         "no pixels column": csv_text(FACES, "emotion,Usage"),

@@ -45,7 +45,8 @@ def read_rows(stream, name: str) -> Faces:
             fields, delimiter = read_header(lines[0], name)
             line, lines = line + 1, lines[1:]
         block = Block(name, line, [row.split(delimiter) for row in lines], fields)
-        if not ended and fields[-1] == "pixels" and not lines[-1].rstrip().endswith(b'"'):
+        cut = lines and not ended and not lines[-1].rstrip().endswith(b'"')
+        if cut and fields[-1] == "pixels":
             block.fail(0, "the file ends within the row, or without a line end", "one after it")
         images.append(block.images())
         labels += block.column("label", LABELS)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fer_utils.report import ReportError
+from fer_utils.report.stale import read_json
 
 PAGE, CHARACTER, GAP = 453, 3.5, 12  # points: text width, and of the smallest size in tables
+MOST = 1000  # columns or rows that a cell of a table may span
 HIDDEN = {"parameters", "injected-parameters", "remove-cell"}
 NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|–|—|", re.IGNORECASE)
 
@@ -66,9 +67,20 @@ def read(path: Path) -> Chapter:
     Raises:
         ReportError: no title or answer, a figure without alt text, an output that can't be set.
     """
+    try:
+        return _chapter(path, read_json(path)["cells"])
+    except ReportError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise ReportError(
+            f"{path.stem}: not an executed notebook ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _chapter(path: Path, cells: list[dict]) -> Chapter:
     chapter = Chapter(path.stem, "", [])
     number = 0
-    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+    for cell in cells:
         tags = set(cell["metadata"].get("tags", ()))
         number += "injected-parameters" not in tags
         source = "".join(cell["source"]).strip()
@@ -172,7 +184,7 @@ def table(html: str) -> tuple[list[list[Cell]], list[str]]:
         for item in row.find_all(["th", "td"]):
             while (y, x) in taken:
                 x += 1
-            wide, high = int(item.get("colspan", 1)), int(item.get("rowspan", 1))
+            wide, high = (min(int(item.get(s, 1)), MOST) for s in ("colspan", "rowspan"))
             taken |= {(y + dy, x + dx) for dy in range(high) for dx in range(wide)}
             text = " ".join(item.get_text().split())
             cell = Cell("–" if text == "NaN" else text, item.name == "th", wide, high)

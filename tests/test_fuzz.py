@@ -1,0 +1,271 @@
+"""Every reader meets files that nobody wrote: it returns what it promises or refuses in one line.
+
+A few hundred cases here; ``FUZZ=10000 python -m pytest tests/test_fuzz.py`` for as many a reader,
+ten times as many for the csv reader.
+"""
+
+import base64
+import csv
+import io
+import os
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_report import FIGURE, TABLE, code, markdown, png, write
+
+from fer_utils import data, runs, train
+from fer_utils.data import DataError, Faces, read_face
+from fer_utils.data.recognise import read_path
+from fer_utils.data.votes import HEADER, read_votes
+from fer_utils.model import FerCNN
+from fer_utils.report import ReportError, chapter
+from fer_utils.runs import Run, RunError
+from fer_utils.train.checkpoint import keep, restore
+from fer_utils.train.recipe import make_optimiser
+
+CASES = int(os.environ.get("FUZZ", "25"))
+SECONDS = 60  # a single case may take so long, on a busy machine too
+TOKENS = [
+    b"", b"\n", b"\r\n", b'"', b",", b" ", b"\0", b"-1", b"256", b"7", b"9" * 400, b"nan", b"1e9",
+    b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b", b"PK\x03\x04", b"../", b"<script>", b"Training",
+    b"{", b"]", b"null", b"NaN", b"emotion,pixels\n", struct.pack("<I", 2**31), b"\xff" * 8,
+]  # fmt: skip
+IMAGES = np.random.default_rng(0).integers(0, 10, (3, 48, 48), dtype=np.uint8)
+
+
+def packed(kind, files):
+    stream = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def picture(kind="PNG", image=IMAGES[0]):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind)
+    return stream.getvalue()
+
+
+def parquet():
+    import pyarrow
+    from pyarrow import parquet as pq
+
+    stream = io.BytesIO()
+    rows = [{"bytes": picture(image=image), "path": "a.png"} for image in IMAGES]
+    pq.write_table(pyarrow.table({"image": rows, "label": [0, 1, 2]}), stream)
+    return stream.getvalue()
+
+
+TABLES = [
+    "emotion,pixels,Usage\n", "emotion, Usage, pixels\n", "emotion,pixels\n", "pixels\n",
+    "label,feature\n", "id,feature\n",
+]  # fmt: skip
+
+
+def table(header):
+    rows = io.StringIO()
+    writer = csv.writer(rows)
+    for k, image in enumerate(IMAGES):
+        cells = {"pixels": " ".join(map(str, image.ravel())), "Usage": "Training"}
+        cells["feature"] = cells["pixels"]
+        writer.writerow([cells.get(name.strip(), k) for name in header.strip().split(",")])
+    return (header + rows.getvalue()).encode()
+
+
+def votes():
+    return "\n".join([",".join(HEADER), *["Training,a.png,4,0,0,1,3,2,0,0,0,0"] * 4]).encode()
+
+
+@st.composite
+def meddled(draw, *whole):
+    """One of some good files with up to four changes."""
+    content = draw(st.sampled_from(whole))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        length = draw(st.sampled_from([0, 1, 1, 4, 60, 4000]))
+        new = draw(st.one_of(st.sampled_from(TOKENS), st.binary(max_size=8)))
+        content = draw(st.sampled_from([
+            content[:at] + new + content[at + length :],  # put over
+            content[:at] + new + content[at:],  # put between
+            content[:at],  # cut
+            content[:at] + content[at : at + length] * 2 + content[at + length :],  # doubled
+        ]))  # fmt: skip
+    return content
+
+
+def one_line(error):
+    text = str(error)
+    assert text and "\n" not in text and len(text) < 2000, text
+
+
+def on_disk(folder, name, read):
+    def reader(content):
+        (folder / name).write_bytes(content)
+        return read(folder / name)
+
+    return reader
+
+
+def fuzz(strategy, reader, errors, times=1):
+    @settings(
+        max_examples=CASES * times, deadline=SECONDS * 1000, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(strategy)
+    def cases(content):
+        try:
+            reader(content)
+        except errors as error:
+            one_line(error)
+
+    cases()
+
+
+def sets(path):
+    """As ``data.load`` meets it, but for the cache."""
+    faces = read_path(path)
+    assert isinstance(faces, Faces) and len(faces) and faces.labels.min() >= -1
+    assert faces.labels.max() < 7 and set(faces.split) <= set(data.SPLITS)
+
+
+def test_tables(tmp_path):
+    reader = on_disk(tmp_path, "x", sets)
+    fuzz(meddled(*map(table, TABLES)), reader, DataError, times=10)
+
+
+def test_tables_of_any_cells(tmp_path):
+    cell = st.one_of(
+        st.sampled_from(["emotion", "pixels", "Usage", "label", "feature", "id", "Training", "0", "7",
+                         " ".join(["0"] * 2304), " ".join(["0"] * 2305), "-1", "<script>", '"']),
+        st.text(max_size=6),
+    )  # fmt: skip
+    rows = st.lists(st.lists(cell, min_size=1, max_size=4).map(",".join), min_size=1, max_size=4)
+    text = rows.map(lambda r: "\n".join(r).encode("utf-8", "surrogatepass"))
+    fuzz(text, on_disk(tmp_path, "x", sets), DataError)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_archives(kind, tmp_path):
+    folders = {f"train/{name}/{k}.png": picture(image=IMAGES[k])
+               for k, name in enumerate(("angry", "happy", "sad"))}  # fmt: skip
+    whole = [packed(kind, {"fer2013.csv": table(TABLES[0])}), packed(kind, folders)]
+    fuzz(meddled(*whole), on_disk(tmp_path, "x", sets), DataError)
+
+
+def test_archives_of_any_names(tmp_path):
+    name = st.one_of(
+        st.sampled_from(["../x.png", "/etc/a.png", "train/angry/a.png", "test/fear/b.png", "a\\b.png",
+                         "train.csv", "train_img/00000.png", "C:/x.png", "con.png", "FER2013Train/fer1.png",
+                         "FER2013Train/label.csv", "<script>.png"]),
+        st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=9),
+    )  # fmt: skip
+    content = st.sampled_from([picture(), table(TABLES[0]), b"", b"id,label\n0,1\n", votes()])
+    files = st.dictionaries(name, content, min_size=1, max_size=5)
+    before = {p for p in tmp_path.parent.rglob("*") if p.parent != tmp_path}
+    fuzz(files.map(lambda f: packed("zip", f)), on_disk(tmp_path, "x", sets), DataError)
+    assert {p for p in tmp_path.parent.rglob("*") if p.parent != tmp_path} == before
+
+
+def test_parquet(tmp_path):
+    fuzz(meddled(parquet()), on_disk(tmp_path, "x", sets), DataError)
+
+
+def test_pictures():
+    def reader(content):
+        face, how = read_face(content, detect=False)
+        assert face.shape == (48, 48) and face.dtype == np.uint8 and how
+
+    kinds = [picture(kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")]
+    fuzz(meddled(*kinds), reader, DataError)
+
+
+def test_votes(tmp_path):
+    fuzz(meddled(votes()), on_disk(tmp_path, "votes.csv", read_votes), DataError)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, few_faces):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS", str(tmp_path_factory.mktemp("runs")))
+        source = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
+        recipe = train.Recipe(epochs=1, batch=32)
+        made = train.make_run("tiny", few_faces, recipe, source, precision="float32")
+        made.store("dataset", {"a": np.arange(6.0), "names": np.array(["x", "<i>"])})
+        yield made
+
+
+def test_weights(run, tmp_path):
+    def read(path):
+        model, _ = runs.load_weights(path)
+        assert isinstance(model, FerCNN)
+
+    whole = (run.path / "model.safetensors").read_bytes()
+    head = whole[: 8 + struct.unpack("<Q", whole[:8])[0]]  # most of what can break is in here
+
+    def reader(content):
+        (tmp_path / "w").write_bytes(content + whole[len(head) :])
+        read(tmp_path / "w")
+
+    fuzz(meddled(head), reader, RunError)
+
+
+def test_checkpoints(tmp_path):
+    recipe, model = train.Recipe(), torch.nn.Sequential(torch.nn.Linear(3, 2))
+    optimiser = make_optimiser(model, recipe)
+    model(torch.zeros(2, 3)).sum().backward()
+    optimiser.step()
+    keep(tmp_path / "c", model, model, optimiser, recipe, [{"epoch": 1}])
+    whole = (tmp_path / "c").read_bytes()
+    read = lambda path: restore(path, model, model, optimiser, recipe)  # noqa: E731
+    fuzz(meddled(whole), on_disk(tmp_path, "c", read), train.TrainingError)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "history.csv", "predictions.csv"])
+def test_files_of_a_run(run, name):
+    whole = (run.path / name).read_bytes()
+
+    def reader(content):
+        (run.path / name).write_bytes(content)
+        found = Run.load("tiny")
+        assert isinstance(found.classes, tuple) and isinstance(found.metrics, dict)
+        assert len(found.predictions) and len(found.history)
+
+    try:
+        fuzz(meddled(whole), reader, RunError)
+    finally:
+        (run.path / name).write_bytes(whole)
+
+
+def test_aggregates(run):
+    path = run.path / "aggregates" / "dataset.npz"
+    whole = path.read_bytes()
+    read = lambda _: [np.asarray(array) for array in run.read("dataset").values()]  # noqa: E731
+    fuzz(meddled(whole), on_disk(path.parent, path.name, read), RunError)
+
+
+def test_notebooks(tmp_path):
+    shown = {"image/png": base64.b64encode(png()).decode(), "text/plain": "x"}
+    cells = (
+        markdown("# 0 · What?"), code("RUN = ''", "parameters"),
+        code(FIGURE, data=shown, metadata={"image/png": {"alt": "a box", "name": "x", "width": 300}}),
+        code(TABLE, data={"text/html": "<table><tr><th rowspan=2>a</th><td>1</td></tr></table>"}),
+        code("1", "answer", data={"text/markdown": "It stands."}),
+    )  # fmt: skip
+    whole = write(tmp_path / "00_a.ipynb", *cells).read_bytes()
+    chapter.read(tmp_path / "00_a.ipynb")
+    fuzz(meddled(whole), on_disk(tmp_path, "00_a.ipynb", chapter.read), ReportError)
