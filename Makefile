@@ -16,9 +16,9 @@ export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
 export PYTHONDONTWRITEBYTECODE ?= 1
 export JUPYTER_PLATFORM_DIRS := 1
 
-SYSTEM_PYTHON := $(firstword $(foreach p,python3 python,$(shell command -v $(p) 2>/dev/null)))
-ACTIVE := $(firstword $(foreach p,$(if $(VIRTUAL_ENV)$(CONDA_PREFIX),python),\
-            $(shell $(p) -c 'import fer_utils, nbval, sys; print(sys.executable)' 2>/dev/null)))
+SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)
+ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),\
+            $(shell python -c 'import fer_utils, nbval' 2>/dev/null && echo python))
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
 CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
