@@ -18,7 +18,9 @@ import csv
 import json
 import os
 import re
+import struct
 import tempfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -167,16 +169,32 @@ class Run:
     def _json(self, name: str) -> dict:
         try:
             return json.loads((self.path / name).read_text("utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{_short(self.path / name)}: not valid JSON ({error})") from None
 
     @cached_property
     def config(self) -> dict:
-        return self._json("config.json")
+        config = self._json("config.json")
+        try:
+            config["data"]["kind"], config["scale"]["mean"], config["recipe"]["seed"]
+            if not config["classes"] or {type(name) for name in config["classes"]} != {str}:
+                raise TypeError("classes are not names")
+        except (TypeError, KeyError) as error:
+            raise RunError(
+                f"{_short(self.path / 'config.json')}: not a run's configuration ({error})"
+            ) from None
+        return config
 
     @cached_property
     def metrics(self) -> dict:
-        return self._json("metrics.json")
+        metrics = self._json("metrics.json")
+        try:
+            {split: scores["n"] + scores["accuracy"] for split, scores in metrics.items()}
+        except (TypeError, KeyError, AttributeError) as error:
+            raise RunError(
+                f"{_short(self.path / 'metrics.json')}: not a run's figures ({error})"
+            ) from None
+        return metrics
 
     @cached_property
     def history(self):
@@ -291,7 +309,11 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
+        # A damaged file can fail in any of these ways.
+        except (
+            OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile, zlib.error,
+            RuntimeError, MemoryError, struct.error,
+        ) as error:  # fmt: skip
             raise RunError(
                 f"{_short(path)}: damaged ({error}); remove it and make it anew"
             ) from None

@@ -31,7 +31,7 @@ BANDS = {  # rows of the 48: where brows, eyes, nose and mouth lie on the mean f
     "forehead": (0, 10), "brow": (10, 16), "eye": (16, 22), "nose": (22, 33),
     "mouth": (33, 43), "chin": (43, 48),
 }  # fmt: skip
-MOST = 60  # faces a class
+MOST = 200  # faces a class
 
 
 def class_maps(run: Run, faces: Faces) -> dict[str, np.ndarray]:

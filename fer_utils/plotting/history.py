@@ -71,3 +71,19 @@ def gaps(named: dict[str, pd.DataFrame], colours: dict[str, str]) -> Figure:
     ax.grid(axis="y")
     ax.legend(loc="best")
     return drawn
+
+
+def spread(histories: dict[int, pd.DataFrame]) -> Figure:
+    """PublicTest loss and accuracy by epoch, a line a seed; the first seed is the run's own."""
+    drawn, axes = figure(1, 2, height=2.3)
+    for ax, (quantity, label, unit) in zip(axes, QUANTITIES, strict=True):
+        for k, (seed, history) in enumerate(histories.items()):
+            values = unit * history[f"valid_{quantity}"]
+            style = {"color": MUTED, "lw": 0.8} if k else {"color": VALID, "zorder": 3}
+            ax.plot(history["epoch"], values, label=f"seed {seed}", **style)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(label)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(axis="y")
+    axes[1].legend(loc="lower right")
+    return drawn

@@ -69,7 +69,7 @@ def notebook(path: Path) -> str:
 def read_json(path: Path):
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not readable as JSON ({error}); get it again") from None
 
 

@@ -62,4 +62,5 @@ def restore(path: Path | None, model, mean, optimiser, recipe: Recipe) -> list[d
     except TrainingError:
         raise
     except Exception as error:  # whatever a damaged file makes of itself
-        raise TrainingError(f"{path}: not a usable checkpoint ({error}); remove it") from error
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(f"{path}: not a usable checkpoint ({why}); remove it") from error
