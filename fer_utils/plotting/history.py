@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from fer_utils.plotting.style import ACCENT, MUTED, figure
@@ -55,6 +56,7 @@ def mark(ax, x: pd.Series, y: pd.Series, pick, word: str) -> None:
         f"{word} {y[at]:.3g}, epoch {x[at]}", (x[at], y[at]),
         xytext=(0, -11 if below else 7), textcoords="offset points",
         ha="left" if at < len(x) / 2 else "right", fontsize=7.5, color=VALID,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],  # readable on a line
     )  # fmt: skip
 
 
