@@ -41,7 +41,7 @@ help:
 	@touch $@
 
 report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
-	@$(PYTHON) -m fer_utils.report --run $(RUN) --build $(BUILD) --jobs $(JOBS) \
+	@$(PYTHON) -m fer_utils.report --run $(RUN) --build "$(BUILD)" --jobs $(JOBS) \
 	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces)
 
 lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
@@ -81,4 +81,4 @@ verify: $(READY) ## score the shipped weights anew on DATA: every published figu
 	@$(PYTHON) -m fer_utils.aggregates --verify $(RUN)
 
 clean: ## remove build/
-	rm -rf $(BUILD)
+	rm -rf "$(BUILD)"
