@@ -1,13 +1,20 @@
 """Shared by the tests: few faces, an empty runs/, the same chance each time."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, torch.get_num_threads()))
+# Drawn cases are the same in every run, so that a red test means the change; FUZZ draws new ones.
+settings.register_profile(
+    "drawn", derandomize="FUZZ" not in os.environ, database=None, deadline=None
+)
+settings.load_profile("drawn")
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_a_folder_or_archive_with_several_tables_gives_the_most_complete(tmp_pat
         assert found.notes == ("read c.csv; left out a_test.csv, b_train.csv",)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_table_written_in_any_allowed_way_reads_back(data):
     faces = some_faces(data.draw(st.integers(0, 9)), (2, 1, 1))

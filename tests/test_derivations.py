@@ -30,7 +30,6 @@ from fer_utils.model import FerCNN
 
 EXACT = 1e-12  # float64 keeps 16 digits; the sums here lose two or three of them
 EPS = ladder.EPS
-same_every_time = settings(max_examples=40, derandomize=True, deadline=None, database=None)
 CHAPTER = Path(__file__).parent.parent / "notebooks" / "06_mathematics.ipynb"
 
 
@@ -89,7 +88,7 @@ axis = st.tuples(
 )
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(axis, axis)
 def test_each_axis_of_a_convolution_has_its_own_size(rows, columns):
     n, kernel, stride, padding, dilation = zip(rows, columns, strict=True)
@@ -102,14 +101,14 @@ def test_each_axis_of_a_convolution_has_its_own_size(rows, columns):
     assert mine == size_or_refusal(torchs, ())
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(axis, st.booleans())
 def test_pooling_sizes_are_torchs_beyond_the_small_ones(setting, ceil_mode):
     setting = (*setting, ceil_mode)
     assert size_or_refusal(pool_output_size, setting) == size_or_refusal(torch_pool, setting)
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(axis, st.integers(0, 6))
 def test_transposed_sizes_are_torchs_beyond_the_small_ones(setting, output_padding):
     n, kernel, stride, padding, dilation = setting
@@ -244,7 +243,7 @@ def test_a_function_that_saves_x_hat_as_a_constant_fails_gradgradcheck():
 # ---- properties against torch --------------------------------------------------------------
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(axis, axis, st.integers(0, 99))
 def test_both_gradients_of_any_convolution_are_torchs(rows, columns, seed):
     n, kernel, stride, padding, dilation = zip(rows, columns, strict=True)
@@ -263,7 +262,7 @@ def test_both_gradients_of_any_convolution_are_torchs(rows, columns, seed):
         torch.testing.assert_close(hand, reference, rtol=EXACT, atol=EXACT)
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(1, 4), st.integers(0, 99))
 def test_max_pool_gives_ties_to_the_same_pixel_as_torch(kernel, stride, padded, levels, seed):
     padding = kernel // 2 if padded else 0
@@ -300,7 +299,7 @@ def test_at_zero_leaky_relu_takes_the_left_slope_as_torch(slope):
     assert mine[2] == slope
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(
     st.integers(2, 6), st.integers(1, 4), st.sampled_from([(), (3,), (2, 3)]),
     st.sampled_from([1e-5, 1e-2, 1.0]), st.integers(0, 99),
@@ -318,7 +317,7 @@ def test_batch_norms_gradients_are_torchs_for_vectors_and_images(b, channels, si
         torch.testing.assert_close(hand, reference, rtol=1e-9, atol=1e-11)
 
 
-@same_every_time
+@settings(max_examples=40)
 @given(
     st.integers(1, 4), st.integers(1, 8), st.booleans(), st.sampled_from([0.0, 0.1, 1.0]),
     st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 99),

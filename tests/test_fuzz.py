@@ -123,9 +123,10 @@ def on_disk(folder, name, read):
 
 def fuzz(strategy, reader, errors, times=1):
     @settings(
-        max_examples=CASES * times, deadline=SECONDS * 1000, database=None, derandomize="FUZZ" not in os.environ,
+        max_examples=CASES * times,
+        deadline=SECONDS * 1000,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(strategy)
     def cases(content):
         try:

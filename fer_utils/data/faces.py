@@ -94,6 +94,14 @@ def shown(value, most: int = 40) -> str:
     return ascii(text) if not text.isprintable() else repr(text)
 
 
+def reason(error: Exception, most: int = 120) -> str:
+    """What a library's exception says, in one short printable line: some quote the file."""
+    said = str(getattr(error, "strerror", None) or error)
+    text = " ".join(said.split()) or type(error).__name__
+    text = text if len(text) <= most else text[:most] + "…"
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def split_array(names) -> np.ndarray:
     """Split names as the str array that ``Faces`` holds."""
     return np.array(names, dtype=np.array(SPLITS).dtype)

@@ -24,6 +24,7 @@ from .faces import (
     UNLABELLED,
     DataError,
     Faces,
+    reason,
     shown,
     split_array,
 )
@@ -104,8 +105,7 @@ def read_bytes(entry: Entry, name: str, most: int) -> bytes:
         with entry.open() as stream:
             content = stream.read(most + 1)
     except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{name}/{entry.path}: {why}; expected a readable file") from None
+        raise DataError(f"{name}/{entry.path}: {reason(error)}; expected a readable file") from None
     if len(content) > most:
         raise DataError(f"{name}/{entry.path}: more than {most >> 20} MiB; expected one small file")
     return content

@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from .faces import EMOTIONS, MOST_FACES, SPLITS, DataError, Faces, shown, split_array
+from .faces import EMOTIONS, MOST_FACES, SPLITS, DataError, Faces, reason, shown, split_array
 from .folders import SPLIT_OF, class_of
 from .pictures import read_picture
 from .sources import Budget, Entry
@@ -72,7 +72,7 @@ def read_file(entry: Entry, name: str) -> tuple[np.ndarray, ...]:
                 labels.append(label_of(word, names, row))
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{name}: {error}; expected a whole parquet file; download it again"
+            f"{name}: {reason(error)}; expected a whole parquet file; download it again"
         ) from None
     if not images:
         raise DataError(f"{name}: no row; expected a face in each; download it again")

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from .faces import SIDE, DataError
+from .faces import SIDE, DataError, reason
 
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 40_000_000
@@ -43,10 +43,9 @@ def _opened(stream, name: str, convert):
     except DataError:
         raise
     except Exception as error:
-        why = "no picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        why = "no picture" if isinstance(error, Image.UnidentifiedImageError) else reason(error)
         raise DataError(
-            f"{name}: {why or type(error).__name__}; expected a whole {', '.join(FORMATS[:2])} "
-            "file; replace or remove it"
+            f"{name}: {why}; expected a whole {', '.join(FORMATS[:2])} file; replace or remove it"
         ) from None
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .faces import DataError, Faces
+from .faces import DataError, Faces, reason
 from .folders import is_picture, read_folders, read_unlabelled
 from .parquet import read_parquet
 from .pictures import MAGICS
@@ -47,10 +47,9 @@ def read_path(path: Path) -> Faces:
         RuntimeError,
         NotImplementedError,
     ) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         where = getattr(error, "filename", None) or name
         raise DataError(
-            f"{where}: {why}; expected {LAYOUTS}, readable and whole; download it again"
+            f"{where}: {reason(error)}; expected {LAYOUTS}, readable and whole; download it again"
         ) from None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .faces import DataError
+from .faces import DataError, reason
 
 MOST_FILES = 300_000
 MOST_UNPACKED = 2 << 30
@@ -122,8 +122,9 @@ def add_item(item: os.DirEntry, prefix: str, entries: list[Entry], waiting: list
     try:
         status = item.stat()
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{item.path}: {reason}; expected a readable file; remove it") from None
+        raise DataError(
+            f"{item.path}: {reason(error)}; expected a readable file; remove it"
+        ) from None
     if stat.S_ISDIR(status.st_mode):
         waiting.append((item.path, prefix + item.name + "/"))
     elif stat.S_ISREG(status.st_mode):

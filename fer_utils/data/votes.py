@@ -16,6 +16,7 @@ from .faces import (
     DataError,
     Faces,
     pixel_checksum,
+    reason,
     shown,
     split_array,
 )
@@ -82,8 +83,7 @@ def read_votes(path) -> tuple[np.ndarray, np.ndarray]:
         with open(path, "rb") as file:
             lines = file.read().removeprefix(b"\xef\xbb\xbf").rstrip().splitlines()
     except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{path}: {why}; expected FER+'s fer2013new.csv") from None
+        raise DataError(f"{path}: {reason(error)}; expected FER+'s fer2013new.csv") from None
     header = lines[0] if lines else b""
     if [name.strip().lower() for name in header.split(b",")] != [
         n.lower().encode() for n in HEADER
