@@ -173,11 +173,9 @@ def packed() -> dict[str, bytes]:
         "gz with other length": gz[:-4] + b"\1\0\0\0",
         "gz in gz in gz …": deep,
         "gz of nothing": gzip.compress(b""),
-        "zip whose entry has a name of 60,000 bytes": zipped[:26]
-        + (60_000).to_bytes(2, "little")
-        + zipped[28:30]
-        + bytes(range(256)) * 250
-        + zipped[30:],
+        "zip whose entry has a name of 4,000 bytes": zipped[:26]
+        + (4_000).to_bytes(2, "little")
+        + zipped[28:],
         "zip of nothing": pack_zip({}),
         "zip of a text": pack_zip({"readme.txt": b"hello"}),
         "zip with a password": bytes(encrypted),
