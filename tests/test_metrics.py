@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from fer_utils import metrics
+from fer_utils.metrics.probabilities import kept_faces
 from fer_utils.plotting import confusion as draw
 from fer_utils.plotting import confusion_words as words
 
@@ -173,6 +175,227 @@ def test_two_voters_by_hand():
 def test_divergence_of_same_and_of_disjoint_rows():
     assert metrics.divergence([1, 2, 0], [2, 4, 0]) == pytest.approx(0)
     assert metrics.divergence([1, 0], [0, 3]) == pytest.approx(1)
+
+
+def test_mcnemar_counts_who_alone_is_right():
+    labels, ours, theirs = [0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0, 0], [0, 1, 2, 1, 0, 1, 1]
+    # ours alone right on faces 1, 2, 4; theirs alone on 5, 6; two-sided exact p of 3 : 2 is 1
+    assert metrics.mcnemar(labels, ours, theirs) == (3, 2, 1.0)
+    assert metrics.mcnemar([0] * 6, [0] * 6, [1] * 6) == (6, 0, 2 / 64)
+
+
+def test_paired_differences_have_the_spread_that_theory_gives():
+    labels, p = fake(2000)
+    _, q = fake(2000, seed=9)
+    ours, theirs = p.argmax(axis=1), np.where(labels % 2, p.argmax(axis=1), q.argmax(axis=1))
+    table = metrics.paired_scores(labels, ours, theirs, 7, draws=4000)
+    for column, answers in (("ours", ours), ("theirs", theirs)):
+        for name, value in metrics.scores(metrics.confusion(labels, answers, 7)).items():
+            assert table.loc[name, column] == pytest.approx(value)
+    np.testing.assert_allclose(table["difference"], table["ours"] - table["theirs"])
+    b, c, _ = metrics.mcnemar(labels, ours, theirs)
+    half = 1.96 * np.sqrt(b + c - (b - c) ** 2 / 2000) / 2000
+    row = table.loc["accuracy"]
+    found = [row["difference"] - row["lo"], row["hi"] - row["difference"]]
+    assert found == pytest.approx([half, half], rel=0.1)
+
+
+def test_a_cells_p_is_mcnemars_among_all_cells():
+    labels, p = fake(300, k=3)
+    _, q = fake(300, seed=9, k=3)
+    ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
+    expected = np.empty((3, 3))
+    for label in range(3):
+        for answer in range(3):
+            own = labels == label
+            here = (own & (ours == answer) & (theirs != answer)).sum()
+            there = (own & (theirs == answer) & (ours != answer)).sum()
+            expected[label, answer] = metrics.sign_test(here, there)
+    _, found = metrics.paired_cells(labels, ours, theirs, 3)
+    np.testing.assert_allclose(found.ravel(), metrics.holm(expected.ravel()))
+    assert found.min() < 1
+
+
+def test_intervals_of_classes_are_wilsons_and_the_bootstraps():
+    matrix = np.array([[30, 10, 0], [5, 55, 0], [0, 0, 0]])
+    table = metrics.per_class(matrix, "abc", draws=4000)
+    lo, hi = metrics.wilson([30, 55], [40, 60])
+    np.testing.assert_allclose(table[["recall_lo", "recall_hi"]][:2], np.transpose([lo, hi]))
+    lo, hi = metrics.wilson([30, 55], [35, 65])
+    np.testing.assert_allclose(table[["precision_lo", "precision_hi"]][:2], np.transpose([lo, hi]))
+    assert table["support"].tolist() == [40, 60, 0] and table["predicted"].tolist() == [35, 65, 0]
+    assert table["f1"].iloc[:2].tolist() == pytest.approx([60 / 75, 110 / 125])
+    # the spread of F1 = 2x / (2x + w) with x right and w wrong of 100 faces, by the delta method
+    for row, right, wrong in ((table.loc["a"], 30, 15), (table.loc["b"], 55, 15)):
+        slopes = np.array([2 * wrong, -2 * right]) / (2 * right + wrong) ** 2
+        counts = np.array([right, wrong])
+        sd = np.sqrt(slopes @ (np.diag(counts) - np.outer(counts, counts) / 100) @ slopes)
+        assert (row["f1_hi"] - row["f1_lo"]) / 2 == pytest.approx(1.96 * sd, rel=0.1)
+        assert row["f1_lo"] < row["f1"] < row["f1_hi"]
+    assert np.isnan(table.loc["c", ["recall", "precision", "f1"]].astype(float)).all()
+    assert table.loc["c", ["recall_lo", "f1_lo", "recall_hi", "f1_hi"]].tolist() == [0, 0, 1, 1]
+
+
+def test_intervals_and_order_of_pairs_by_hand():
+    matrix = np.array([[900, 20, 80], [600, 400, 0], [0, 45, 555]])
+    table = metrics.pairs(matrix, "abc").set_index(["first", "second"])
+    assert list(table.index) == [("a", "b"), ("a", "c"), ("b", "c")]
+    row, (p, q) = table.loc[("a", "b")], (20 / 1000, 600 / 1000)
+    (p_lo, p_hi), (q_lo, q_hi) = metrics.wilson(20, 1000), metrics.wilson(600, 1000)
+    assert row["confusability"] == pytest.approx(0.31)
+    assert row["lo"] == pytest.approx(0.31 - np.hypot(p - p_lo, q - q_lo) / 2)
+    assert row["hi"] == pytest.approx(0.31 + np.hypot(p_hi - p, q_hi - q) / 2)
+    assert row["asymmetry_lo"] == pytest.approx(p - q - np.hypot(p - p_lo, q_hi - q))
+    assert row["asymmetry_hi"] == pytest.approx(p - q + np.hypot(p_hi - p, q - q_lo))
+    # a–b leads for sure; 4 % against 3.75 %: too close with so few faces
+    assert table["below"].tolist() == [(), (1,), (1,)]
+    assert table["best_rank"].tolist() == [1, 2, 2] and table["worst_rank"].tolist() == [1, 3, 3]
+    sure = metrics.pairs(matrix * 100, "abc")
+    assert sure["below"].tolist() == [(), (1,), (1, 2)] and sure["worst_rank"].tolist() == [1, 2, 3]
+
+
+def test_asymmetry_has_the_p_of_two_proportions_among_all_pairs():
+    matrix = np.array([[90, 4, 6], [9, 180, 11], [2, 14, 84]])
+    expected = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        (n, m), (x, y) = (matrix[i].sum(), matrix[j].sum()), (matrix[i, j], matrix[j, i])
+        both = (x + y) / (n + m)
+        z = (x / n - y / m) / np.sqrt(both * (1 - both) * (1 / n + 1 / m))
+        expected.append(2 * NormalDist().cdf(-abs(z)))
+    table = metrics.pairs(matrix, "abc").sort_values(["first", "second"])
+    np.testing.assert_allclose(table["asymmetry_p"], metrics.holm(expected))
+    assert min(expected) > 0.001 and max(expected) < 1
+
+
+def test_a_claim_by_hand():
+    table = metrics.pairs(np.array([[900, 20, 80], [600, 400, 0], [0, 45, 555]]), "abc")
+    said = metrics.claim(table, [("b", "a")])
+    assert said["verdict"] == "holds" and said["leaders"]["first"].tolist() == ["a"]
+    assert metrics.claim(table, [("a", "b"), ("a", "c")])["verdict"] == "open"
+    said = metrics.claim(table, [("a", "c")])
+    assert said["verdict"] == "fails" and said["above"]["second"].tolist() == ["b"]
+    assert metrics.claim(table, [("a", "x")])["verdict"] == "untestable"
+
+
+def votes_of_three(cells, k=3):
+    """What ``votes_of`` gives for cells (label, prediction, votes of three classes, faces)."""
+    names, column = ("Neutral", "Happy", "Surprise"), slice(0, k)
+    votes, labels, predicted = [], [], []
+    for label, answer, counts, faces in cells:
+        row = np.zeros(10, int)
+        row[column] = counts
+        row[9] = 10 - sum(counts)
+        votes += [row] * faces
+        labels += [label] * faces
+        predicted += [answer] * faces
+    part = metrics.vote_aggregates(np.array(votes), labels, predicted, ["Test"] * len(votes), names)
+    return metrics.votes_of(part, "Test", metrics.confusion(labels, predicted, k))
+
+
+def test_mistakes_and_readings_by_hand():
+    part = votes_of_three([
+        (0, 0, (9, 1, 0), 50), (0, 1, (2, 8, 0), 6), (0, 1, (7, 3, 0), 3), (0, 1, (5, 5, 0), 1),
+        (1, 0, (6, 4, 0), 2), (1, 1, (0, 5, 4), 18), (2, 2, (0, 0, 10), 20), (2, 1, (0, 0, 3), 1),
+    ])  # fmt: skip
+    table = metrics.mistakes(part).set_index(["first", "second"])
+    row = table.loc[("Neutral", "Happy")]
+    assert row[["mistakes", "with_network", "with_label", "neither"]].tolist() == [12, 8, 3, 1]
+    assert row["share"] == pytest.approx(8 / 12)
+    assert [row["lo"], row["hi"]] == pytest.approx([float(v) for v in metrics.wilson(8, 12)])
+    # of 60 Neutral faces the crowd calls 6 Happy, of 20 Happy ones 2 Neutral
+    assert row["expected"] == pytest.approx((10 * 6 / 60 + 2 * 2 / 20) / 12)
+    row = table.loc[("Happy", "Surprise")]  # three of ten for surprise, seven for none of them
+    assert row[["mistakes", "with_network", "with_label", "neither"]].tolist() == [1, 0, 0, 1]
+    assert table.loc[("all", "all"), "mistakes"] == 13 and len(table) == 3
+
+    by = metrics.accuracy_by_agreement(part).set_index("votes")
+    assert by.loc[5, ["faces", "accuracy"]].tolist() == [19, pytest.approx(18 / 19)]
+    assert by.loc[3, ["faces", "accuracy"]].tolist() == [1, 0]
+    assert by.index.tolist() == [3, 5, 6, 7, 8, 9, 10]
+    low, high = metrics.wilson(18, 19)
+    assert by.loc[5, ["lo", "hi"]].tolist() == pytest.approx([float(low), float(high)])
+
+    told = metrics.error_readings(part)
+    assert told["label"][0] == pytest.approx(13 / 101) and told["label"][3] == 101
+    assert told["label_sure"][::3] == (pytest.approx(11 / 81), 81)  # 50 + 6 + 3 + 2 + 20
+    assert told["label_confirmed"][::3] == (pytest.approx(3 / 91), 91)  # 50 + 3 + 18 + 20
+    # against the crowd, where it has a plurality: 50 + 6 + 2 + 18 + 20 right, 3 wrong
+    assert told["crowd"][::3] == (pytest.approx(3 / 99), 99)
+    assert told["label"][1:3] == pytest.approx([float(v) for v in metrics.wilson(13, 101)])
+
+
+def test_the_divergence_of_many_faces_is_that_of_their_rows():
+    part = votes_of_three([
+        (0, 0, (6, 4, 0), 4000), (0, 1, (8, 2, 0), 4000),
+        (1, 0, (6, 4, 0), 1500), (1, 1, (2, 8, 0), 2500),
+    ])  # fmt: skip
+    table = metrics.people_and_network(part, draws=400)
+    # people say 0.7 : 0.3 of the first and 0.35 : 0.65 of the second, the network 1 : 1 and 3 : 5
+    for name, answers, people in (("Neutral", (4, 4), (7, 3)), ("Happy", (3, 5), (7, 13))):
+        row = table.loc[name]
+        assert row["divergence"] == pytest.approx(metrics.divergence(answers, people), abs=5e-4)
+        assert row["lo"] <= row["divergence"] <= row["hi"]
+    assert table["faces"].tolist() == [8000, 4000]
+    assert table.loc["Neutral", "lo"] > 0.01 and table.loc["Happy", "divergence"] < 0.002
+    even = votes_of_three([(0, 0, (10, 0, 0), 35), (0, 1, (0, 10, 0), 15)])
+    low, value = metrics.people_and_network(even).loc["Neutral", ["lo", "divergence"]]
+    assert low == 0 and value < 0.005  # the network answers as the people do, and few faces
+
+
+def test_agreement_has_the_normal_interval_of_a_mean():
+    part = votes_of_three([(0, 0, (8, 2, 0), 30), (0, 1, (5, 5, 0), 20)])
+    told, values = metrics.agreement(part), np.repeat([0.8, 0.5], [30, 20])
+    half = NormalDist().inv_cdf(0.975) * values.std() / np.sqrt(50)
+    expected = values.mean() + half * np.array([0, -1, 1])
+    np.testing.assert_allclose(told["prediction"], expected)
+    np.testing.assert_allclose(told["label"], expected)
+    voter = np.repeat([(8 * 7 + 2 * 1) / 90, 2 * 5 * 4 / 90], [30, 20])
+    assert told["voter"][0] == pytest.approx(voter.mean())
+    gap = values - voter
+    half = NormalDist().inv_cdf(0.975) * gap.std() / np.sqrt(50)
+    np.testing.assert_allclose(
+        told["prediction_minus_voter"], gap.mean() + half * np.array([0, -1, 1]), atol=1e-9
+    )
+
+
+def test_bootstrapped_probability_scores_spread_as_theory_says():
+    labels, p = fake(1500)
+    found = metrics.bootstrap_probabilities(labels, p, draws=1500, coverage=(0.3, 1.0))
+    plain = metrics.probability_scores(labels, p)
+    own = -np.log(p[np.arange(1500), labels])
+    brier = ((p - np.eye(7)[labels]) ** 2).sum(axis=1)
+    for name, values in (("nll", own), ("brier", brier)):
+        value, lo, hi = found[name]
+        half = 1.96 * values.std() / np.sqrt(1500)
+        assert value == pytest.approx(values.mean()) and (lo + hi) / 2 == pytest.approx(
+            value, abs=half / 5
+        )
+        assert (hi - lo) / 2 == pytest.approx(half, rel=0.1)
+    value, lo, hi = found["ece"]
+    assert value == pytest.approx(plain["ece"]) and 0 <= lo < hi and lo < value
+    wrong = (p.argmax(axis=1) != labels).astype(float)
+    value, lo, hi = (v[1] for v in found["risk"])
+    assert value == pytest.approx(wrong.mean())
+    assert (hi - lo) / 2 == pytest.approx(1.96 * wrong.std() / np.sqrt(1500), rel=0.1)
+    surest = np.argsort(-p.max(axis=1))[:450]
+    assert found["risk"][0][0] == pytest.approx(wrong[surest].mean())
+    assert found["risk"][1][0] < found["risk"][0][0] < found["risk"][2][0] < found["risk"][1][1]
+
+
+def test_reliability_by_hand():
+    labels = [0, 1, 0, 0, 1]
+    p = [[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.6, 0.4], [0.4, 0.6]]
+    table = metrics.reliability(labels, p, bins=4)  # of (½, ¾] three, of (¾, 1] two
+    assert table["faces"].tolist() == [3, 2]
+    assert table["confidence"].tolist() == pytest.approx([1.75 / 3, 0.85])
+    assert table["accuracy"].tolist() == pytest.approx([1, 0.5])
+    low, high = metrics.wilson([3, 1], [3, 2])
+    np.testing.assert_allclose(table[["lo", "hi"]], np.transpose([low, high]))
+    np.testing.assert_allclose(metrics.tempered([[0.8, 0.2]], 0.5), [[16 / 17, 1 / 17]])
+    for coverage in (0, 1.01):
+        with pytest.raises(ValueError, match=r"expected shares in \(0, 1\]"):
+            kept_faces(coverage, 10)
+    assert kept_faces([0.01, 0.25, 1], 10).tolist() == [1, 2, 10]
 
 
 # --- invariances --------------------------------------------------------------------------------
