@@ -52,7 +52,6 @@ class Killed(Exception):
         TINY,
         Recipe(epochs=2, batch=32, optimiser="adam", learning_rate=1e-3),
         Recipe(epochs=2, batch=32, learning_rate=0.02, ema=0.9),
-        Recipe(epochs=2, batch=32, learning_rate=0.02, freeze=0.5),
     ],
 )
 def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
@@ -138,31 +137,10 @@ def test_every_face_is_mirrored_in_every_second_epoch():
 
 def test_learning_rate_climbs_falls_and_ends_at_zero():
     recipe = Recipe(epochs=10)
-    rates = [train.learning_rate(recipe, e / 10, last=10) for e in range(101)]
+    rates = [train.learning_rate(recipe, e / 10) for e in range(101)]
     assert max(rates) == pytest.approx(recipe.learning_rate, rel=0.03)
     assert rates[0] < 0.1 * recipe.learning_rate and rates[-1] == pytest.approx(0, abs=1e-9)
     assert all(a >= b for a, b in pairwise(rates[10:]))
-
-
-def test_frozen_parts_stay_as_they_are_and_the_others_go_on(few_faces):
-    recipe = Recipe(epochs=4, batch=32, learning_rate=0.02, freeze=0.5)
-    assert recipes.last_epochs(FerCNN(), recipe) == {
-        "layer1": 2, "layer2": 2, "layer3": 3, "layer4": 3, "fc": 4,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model, seen = FerCNN(), {}
-
-    def look(event):
-        if "valid_loss" in event:
-            seen[event["epoch"]] = {k: v.clone() for k, v in model.state_dict().items()}
-
-    train.fit(model, few_faces, recipe, SCALE, progress=look)
-    for key in seen[4]:
-        if not key.endswith("num_batches_tracked"):
-            stopped = [e for e in (1, 2, 3) if torch.equal(seen[e][key], seen[e + 1][key])]
-            last = recipes.last_epochs(model, recipe)[key.split(".")[0]]
-            assert stopped == [e for e in (1, 2, 3) if e >= last], key
-    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_decay_spares_biases_and_norms():

@@ -74,7 +74,6 @@ def options() -> argparse.ArgumentParser:
     add("--zoom", type=share, help="0 to below 1")
     add("--shift", type=not_negative, help="of the half-width")
     add("--flip", action=argparse.BooleanOptionalAction, default=None)
-    add("--freeze", type=share, help="share of the epochs after which the first block stays fixed")
     add("--ema", type=share, help="share that a running mean of the weights keeps a step")
     add("--seed", type=int)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -28,7 +28,6 @@ from fer_utils.train.recipe import (
     follow,
     learning_rate,
     make_optimiser,
-    set_learning,
 )
 
 SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, as many as PublicTest
@@ -71,12 +70,12 @@ def fit(
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
         order, chance = draws(len(train), recipe, epoch)
-        set_learning(model, recipe, epoch)
+        model.train()
         network = group.wrap(model)
         for step in range(batches):
+            rate = learning_rate(recipe, epoch - 1 + step / batches)
             for part in optimiser.param_groups:
-                part["lr"] = learning_rate(recipe, epoch - 1 + step / batches, part["last"])
-            rate = part["lr"]  # of the last part, which learns to the end
+                part["lr"] = rate
             pick = group.share(order[step * recipe.batch : (step + 1) * recipe.batch])
             x = runs.scale(images[pick.to(device)], **scale)
             x = augment(x, chance[pick].to(device), recipe).contiguous(
@@ -116,7 +115,6 @@ def fit(
         if progress:
             progress(history[-1])
         keep(checkpoint, model, mean, optimiser, recipe, history)
-    model.requires_grad_(True)
     if recipe.ema:
         model.load_state_dict(mean.state_dict())
     return history

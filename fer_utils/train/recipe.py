@@ -27,9 +27,6 @@ class Recipe:
     zoom: float = 0.12  # relative size, uniform in 1 ± this
     shift: float = 0.17  # of the image's half-width, uniform in ± this
     flip: bool = True  # left and right change places in every second epoch
-    freeze: float = (
-        0.0  # share of the epochs after which the first block is left as it is; 0: never
-    )
     ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
     seed: int = 0
 
@@ -43,54 +40,27 @@ RECIPES = {"ours": Recipe(), "original": ORIGINAL}
 EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than people's
 
 
-def last_epochs(model: nn.Module, recipe: Recipe) -> dict[str, int]:
-    """The epoch after which each part of the network (its direct children) is left as it is.
-
-    Early parts settle first; once fixed they need no backward pass. From ``freeze`` of the epochs
-    for the first part, evenly up to all of them behind the last: FreezeOut, Brock et al. 2017,
-    arXiv:1706.04983.
-    """
-    names = [name for name, _ in model.named_children()]
-    start = recipe.freeze or 1.0
-    return {
-        name: max(1, round(recipe.epochs * (start + (1 - start) * i / len(names))))
-        for i, name in enumerate(names)
-    }
-
-
-def learning_rate(recipe: Recipe, epoch: float, last: int) -> float:
-    """At a fractional epoch: Adam's stays; SGD's climbs for one epoch, then falls to 0 at ``last``."""
+def learning_rate(recipe: Recipe, epoch: float) -> float:
+    """At a fractional epoch: Adam's stays; SGD's climbs for one epoch, then falls to 0."""
     if recipe.optimiser == "adam":
         return recipe.learning_rate
     warm = min(1.0, recipe.epochs / 4)
-    fall = (last - epoch) / (last - warm) if last > warm else 1.0
-    return recipe.learning_rate * max(0.0, min((epoch + 0.02) / warm, fall))
+    rise, fall = (epoch + 0.02) / warm, (recipe.epochs - epoch) / (recipe.epochs - warm)
+    return recipe.learning_rate * max(0.0, min(rise, fall))
 
 
 def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weight decay acts on kernels and matrices, not on biases or batch norms.
-
-    Its groups say with ``last`` until which epoch their parameters learn.
-    """
-    groups = []
-    for name, last in last_epochs(model, recipe).items():
-        parameters = list(model.get_submodule(name).parameters())
-        for decay, chosen in (
-            (recipe.weight_decay, [p for p in parameters if p.ndim >= 2]),
-            (0.0, [p for p in parameters if p.ndim < 2]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "last": last})
+    """Weight decay acts on kernels and matrices, not on biases or batch norms."""
+    groups = [
+        {
+            "params": [p for p in model.parameters() if p.ndim >= 2],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
     if recipe.optimiser == "adam":
         return torch.optim.Adam(groups, lr=recipe.learning_rate)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-
-
-def set_learning(model: nn.Module, recipe: Recipe, epoch: int) -> None:
-    """Train mode, but for the parts that are left as they are from an epoch (1, 2, …) on."""
-    model.train()
-    for name, last in last_epochs(model, recipe).items():
-        part = model.get_submodule(name)
-        part.train(epoch <= last).requires_grad_(epoch <= last)
 
 
 @torch.no_grad()
