@@ -11,6 +11,7 @@
 RUN ?= fer2013
 BUILD ?= build
 JOBS ?= 2
+PARALLEL := -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
 export PYTHONDONTWRITEBYTECODE ?= 1
@@ -18,12 +19,12 @@ export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)
 ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),\
-            $(shell python -c 'import fer_utils, nbval' 2>/dev/null && echo python))
+            $(shell python -c 'import fer_utils, nbval, xdist' 2>/dev/null && echo python))
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
 CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: help report lab train aggregates filters notebooks figures test test-all verify lint clean
+.PHONY: help report lab train aggregates filters notebooks figures unit test test-all verify lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -66,12 +67,15 @@ notebooks: $(READY) ## refresh the stored outputs of every chapter (without the 
 figures: $(READY) ## write the READMEs' pictures and the overview anew, from the stored notebooks
 	@$(PYTHON) -m fer_utils.report.figures
 
-test: $(READY) lint ## lint, unit tests, and the replay of every stored notebook
-	@$(PYTHON) -m pytest -m "not slow" tests
-	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval -p no:randomly notebooks
+unit: $(READY) ## the quick tests alone
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PARALLEL) -m "not slow and not whole" tests
+
+test: $(READY) lint ## lint, tests, and the replay of every stored notebook
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PARALLEL) -m "not slow" tests
+	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval $(PARALLEL) --dist loadfile -p no:randomly notebooks
 
 test-all: $(READY) $(if $(ACTIVE),,.venv/browser) test ## and the slow tests, in a Chromium too where there is one
-	@$(PYTHON) -m pytest -m slow -rs tests
+	@$(PYTHON) -m pytest $(PARALLEL) --dist loadfile -m slow -rs tests
 
 lint: $(READY)
 	@$(PYTHON) -m ruff check --no-cache .

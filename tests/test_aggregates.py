@@ -14,6 +14,7 @@ from fer_utils.aggregates import AGGREGATES, aggregate, fits, maps, scores, shor
 from fer_utils.aggregates.__main__ import main
 from fer_utils.faithfulness import METHODS
 
+pytestmark = pytest.mark.whole
 SOURCE = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
 RECIPE = train.Recipe(epochs=1, batch=32, seed=5)
 

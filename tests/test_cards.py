@@ -13,6 +13,7 @@ from fer_utils.plotting import filters as draw
 from fer_utils.runs import Run
 from fer_utils.train import Recipe
 
+pytestmark = pytest.mark.whole
 CLASSES, STEPS, CROP = 7, 3, slice(0, 40)
 MIDDLE = [(2, 2), (2, 3), (3, 2), (3, 3)]
 

@@ -27,6 +27,7 @@ def run(heading, blocks=None):
     return names
 
 
+@pytest.mark.whole
 def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)

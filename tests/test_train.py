@@ -37,6 +37,7 @@ def same_weights(a, b):
     )
 
 
+@pytest.mark.whole
 def test_the_same_seed_gives_the_same_history(few_faces):
     first, second = fitted(few_faces), fitted(few_faces)
     assert first[1] == second[1] and same_weights(first[0], second[0])
@@ -46,6 +47,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -88,6 +90,7 @@ def test_a_loss_that_is_no_number_stops_the_fit(few_faces):
         fitted(few_faces, Recipe(epochs=2, batch=32, learning_rate=1e30))
 
 
+@pytest.mark.whole
 def test_the_network_learns_something(few_faces):
     _, history = fitted(few_faces, Recipe(epochs=6, batch=16, optimiser="adam", learning_rate=1e-3,
                                           rotate=0, zoom=0, shift=0, flip=False, smoothing=0))  # fmt: skip
@@ -160,6 +163,7 @@ def test_the_running_mean_follows_the_definition():
     assert torch.allclose(mean.fc[0].weight, 0.1 * moved + 0.9 * model.fc[0].weight, atol=1e-6)
 
 
+@pytest.mark.whole
 def test_what_is_kept_and_scored_is_the_running_mean(few_faces):
     recipe = Recipe(epochs=2, batch=32, learning_rate=0.02, ema=0.9)
     model, history = fitted(few_faces, recipe)
@@ -196,6 +200,7 @@ def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
     }
 
 
+@pytest.mark.whole
 def test_private_test_is_scored_later_and_every_scoring_is_listed(runs_folder, few_faces):
     source, recipe = {"kind": "fer2013"}, Recipe(epochs=1, batch=32)
     chosen = train.make_run("a", few_faces, recipe, source, private=False, precision="float32")

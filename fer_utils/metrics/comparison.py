@@ -35,7 +35,7 @@ def sign_test(b, c):
     return np.minimum(1, 2 * bdtr(np.minimum(b, c), (b + c).astype(int), 0.5))
 
 
-def paired_scores(labels, ours, theirs, k, draws=10_000, seed=0, level=0.95):
+def paired_scores(labels, ours, theirs, k, draws=10_000):
     """Table: one row a score: ours, theirs, difference with lo, hi, drawn on the same faces."""
     import pandas as pd
 
@@ -44,13 +44,13 @@ def paired_scores(labels, ours, theirs, k, draws=10_000, seed=0, level=0.95):
     if not labels.shape == ours.shape == theirs.shape:
         raise ValueError(f"labels {labels.shape}, ours {ours.shape}, theirs {theirs.shape} differ")
     joint = np.bincount((labels * k + ours) * k + theirs, minlength=k**3).reshape(k, k, k)
-    drawn = resampled(joint, draws, seed)
+    drawn = resampled(joint, draws)
     value = scores(joint.sum(axis=2)), scores(joint.sum(axis=1))
     spread = scores(drawn.sum(axis=3)), scores(drawn.sum(axis=2))
     table = {}
     for name in value[0]:
         a, b = float(value[0][name]), float(value[1][name])
-        table[name] = [a, b, a - b, *percentiles(spread[0][name] - spread[1][name], level)]
+        table[name] = [a, b, a - b, *percentiles(spread[0][name] - spread[1][name])]
     return pd.DataFrame.from_dict(
         table, orient="index", columns=["ours", "theirs", "difference", "lo", "hi"]
     )
@@ -71,11 +71,11 @@ def paired_cells(labels, ours, theirs, k):
     return ratio(gained - lost, np.broadcast_to(support, (k, k)), empty=0.0), p
 
 
-def copies(images, split, first="Training"):
-    """{'row': int (m,)}: faces outside split ``first`` whose very image lies in it too."""
+def copies(images, split):
+    """{'row': int (m,)}: faces outside Training whose very image lies in it too."""
     images, split = np.asarray(images), np.asarray(split)
     if len(images) != len(split):
         raise ValueError(f"{len(images)} images and {len(split)} splits differ in length")
-    seen = {images[row].tobytes() for row in np.flatnonzero(split == first)}
-    later = np.flatnonzero(split != first)
+    seen = {images[row].tobytes() for row in np.flatnonzero(split == "Training")}
+    later = np.flatnonzero(split != "Training")
     return {"row": np.array([r for r in later if images[r].tobytes() in seen], dtype=np.int64)}

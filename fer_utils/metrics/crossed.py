@@ -13,11 +13,13 @@ from functools import cache
 
 import numpy as np
 
+from fer_utils.metrics.matrix import LEVEL
+
 
 @cache
-def crossed_draws(networks: int, faces: int, resamples: int = 2000, seed: int = 0):
+def crossed_draws(networks: int, faces: int, resamples: int = 2000):
     """Weights of networks (resamples, networks) and of faces (resamples, faces), rows sum to 1."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     of_faces = rng.multinomial(faces, np.full(faces, 1 / faces), resamples) / faces
     even = np.full(networks, 1 / networks)
     of_networks = rng.multinomial(networks, even, resamples) / networks
@@ -25,7 +27,7 @@ def crossed_draws(networks: int, faces: int, resamples: int = 2000, seed: int = 
     return even + (of_networks - even) * widened, of_faces
 
 
-def crossed_means(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+def crossed_means(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
     """Means of ``values`` in each bootstrap sample: (…, resamples).
 
     NaN is a face that was not scored: the mean is over the others.
@@ -39,7 +41,7 @@ def crossed_means(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> n
     known = np.isfinite(values)
     if not known.any(-1).all():
         raise ValueError("values: a row has no face with a score")
-    of_networks, of_faces = crossed_draws(values.shape[0], values.shape[-1], resamples, seed)
+    of_networks, of_faces = crossed_draws(values.shape[0], values.shape[-1], resamples)
     weight = known @ of_faces.T  # a sample without a scored face repeats the plain mean
     total = np.where(known, values, 0) @ of_faces.T
     plain = np.nanmean(values, axis=-1, keepdims=True)
@@ -47,9 +49,9 @@ def crossed_means(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> n
     return np.einsum("k...r,rk->...r", means, of_networks)
 
 
-def crossed_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, ...]:
+def crossed_interval(values: np.ndarray) -> tuple[np.ndarray, ...]:
     """Mean over networks and faces with its bounds: three arrays of the axes in between."""
-    means, outside = crossed_means(values), (1 - level) / 2
+    means, outside = crossed_means(values), (1 - LEVEL) / 2
     lo, hi = np.quantile(means, (outside, 1 - outside), axis=-1)
     return np.nanmean(values, axis=-1, dtype=np.float64).mean(0), lo, hi
 

@@ -6,6 +6,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+LEVEL = 0.95  # of every interval
+
 
 def class_indices(values, k, name="labels"):
     values = np.asarray(values)
@@ -63,7 +65,7 @@ def scores(matrix):
     }
 
 
-def wilson(successes, trials, level=0.95):
+def wilson(successes, trials, level=LEVEL):
     """Wilson's score interval (lo, hi) of a proportion; [0, 1] where there was no trial."""
     x, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     if ((x < 0) | (x > n)).any():
@@ -82,20 +84,18 @@ def resampled(counts, draws=10_000, seed=0):
     return drawn.reshape(draws, *counts.shape)
 
 
-def percentiles(draws, level=0.95):
-    """(lo, hi) of draws along the first axis."""
-    return np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+def percentiles(draws):
+    """(lo, hi) of draws along the first axis, 95 % between them."""
+    return np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
 
 
-def bootstrap_scores(matrix, draws=10_000, seed=0, level=0.95):
+def bootstrap_scores(matrix, draws=10_000, seed=0):
     """{score: (value, lo, hi)} for every one of ``scores``: percentiles of the resampled matrix."""
     value, drawn = scores(matrix), scores(resampled(matrix, draws, seed))
-    return {
-        name: (float(value[name]), *map(float, percentiles(drawn[name], level))) for name in value
-    }
+    return {name: (float(value[name]), *map(float, percentiles(drawn[name]))) for name in value}
 
 
-def per_class(matrix, classes, draws=10_000, seed=0, level=0.95):
+def per_class(matrix, classes, draws=10_000):
     """Table: one row a class, support and predicted (counts), precision, recall, f1 with _lo, _hi.
 
     Precision and recall carry Wilson's interval, F1 a bootstrap percentile interval. A class
@@ -106,15 +106,15 @@ def per_class(matrix, classes, draws=10_000, seed=0, level=0.95):
 
     matrix = np.asarray(matrix)
     hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    drawn = resampled(matrix, draws, seed)
+    drawn = resampled(matrix, draws)
     f1 = ratio(
         2 * np.diagonal(drawn, axis1=1, axis2=2), drawn.sum(axis=1) + drawn.sum(axis=2), empty=0.0
     )
     table = {"support": support, "predicted": predicted}
     for name, trials in (("precision", predicted), ("recall", support)):
-        lo, hi = wilson(hits, trials, level)
+        lo, hi = wilson(hits, trials)
         table |= {name: ratio(hits, trials), f"{name}_lo": lo, f"{name}_hi": hi}
-    lo, hi = percentiles(f1, level)
+    lo, hi = percentiles(f1)
     known = support + predicted > 0
     table["f1"] = ratio(2 * hits, support + predicted)
     table |= {"f1_lo": np.where(known, lo, 0.0), "f1_hi": np.where(known, hi, 1.0)}
@@ -136,7 +136,7 @@ def two_sided(z):
     return erfc(abs(np.asarray(z)) / np.sqrt(2))
 
 
-def pairs(matrix, classes, level=0.95):
+def pairs(matrix, classes):
     """Every pair of classes, the most confused first.
 
     With p the rate at which one class is taken for the other: **confusability** is the mean of
@@ -150,7 +150,7 @@ def pairs(matrix, classes, level=0.95):
       joined from both with the correlation that shared rows give (Zou 2007,
       doi:10.1037/1082-989X.12.4.399), must leave out 0.
     - ``best_rank``, ``worst_rank``: the ranks that these tests leave open. They hold together,
-      for all pairs, at ``level`` (Mogstad et al. 2024, doi:10.1093/restud/rdad006).
+      for all pairs, at 95 % (Mogstad et al. 2024, doi:10.1093/restud/rdad006).
 
     Pairs with a class that has no face are left out.
     """
@@ -163,8 +163,8 @@ def pairs(matrix, classes, level=0.95):
     i, j = i[known], j[known]
     x, y, n, m = matrix[i, j], matrix[j, i], support[i], support[j]
     p, q = x / n, y / m
-    (p_lo, p_hi), (q_lo, q_hi) = wilson(x, n, level), wilson(y, m, level)
-    lo, hi = _limits(x, n, y, m, level)
+    (p_lo, p_hi), (q_lo, q_hi) = wilson(x, n), wilson(y, m)
+    lo, hi = _limits(x, n, y, m, LEVEL)
     table = pd.DataFrame(
         {
             "first": np.take(list(classes), i),
@@ -184,7 +184,7 @@ def pairs(matrix, classes, level=0.95):
     table["asymmetry_p"] = holm(
         two_sided(ratio(p - q, np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)), empty=0.0))
     )
-    sure = _surely_above(matrix, i, j, level)
+    sure = _surely_above(matrix, i, j)
     table["best_rank"], table["worst_rank"] = 1 + sure.sum(axis=0), len(i) - sure.sum(axis=1)
     order = np.argsort(-table["confusability"].to_numpy(), kind="stable")
     rank = np.argsort(order) + 1
@@ -201,7 +201,7 @@ def _limits(x, n, y, m, level):
     return middle - np.hypot(p - p_lo, q - q_lo) / 2, middle + np.hypot(p_hi - p, q_hi - q) / 2
 
 
-def _surely_above(matrix, i, j, level):
+def _surely_above(matrix, i, j):
     """(m, m) bool: the pair of the row is more confused than that of the column, beyond luck."""
     support, many = matrix.sum(axis=1), len(i)
     counts = matrix[i, j], support[i], matrix[j, i], support[j]
@@ -217,7 +217,7 @@ def _surely_above(matrix, i, j, level):
     correlation = covariance / np.outer(sd, sd)
     sure, left = np.zeros((many, many), dtype=bool), many * (many - 1) // 2
     while left:  # Holm: what is found makes the rest easier
-        lo, hi = _limits(*counts, 1 - (1 - level) / left)
+        lo, hi = _limits(*counts, 1 - (1 - LEVEL) / left)
         down, up = (value - lo)[:, None], (hi - value)[None, :]
         margin = np.sqrt(np.maximum(down**2 + up**2 - 2 * correlation * down * up, 0))
         sure = value[:, None] - value[None, :] > np.maximum(margin, 1e-12)

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fer_utils.metrics.matrix import class_indices, percentiles, ratio, wilson
+from fer_utils.metrics.matrix import LEVEL, class_indices, percentiles, ratio, wilson
 
 FERPLUS = {  # the columns of fer2013new.csv, in order, and the expression each stands for
     "neutral": "neutral",
@@ -20,6 +20,7 @@ FERPLUS = {  # the columns of fer2013new.csv, in order, and the expression each 
     "unknown": None,
     "NF": None,
 }
+SURE = 6  # of ten votes: people agree
 FERPLUS_NOTICE = """\
 Computed from the FER+ votes (github.com/microsoft/FERPlus), of which this notice tells:
 
@@ -166,7 +167,7 @@ def divergence(p, q):
     return np.maximum(0, entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
 
 
-def people_and_network(votes, draws=2000, seed=0, level=0.95):
+def people_and_network(votes, draws=2000):
     """Table: one row a class with faces: how far the network's row is from the voters', in bits.
 
     ``divergence`` between the predictions and the votes (among the classes) for faces of one
@@ -176,7 +177,7 @@ def people_and_network(votes, draws=2000, seed=0, level=0.95):
     """
     import pandas as pd
 
-    classes, rng = votes["classes"], np.random.default_rng(seed)
+    classes, rng = votes["classes"], np.random.default_rng(0)
     matrix, rows, k = votes["faces"].sum(axis=(2, 3)), vote_rows(votes), len(votes["classes"])
     table = {}
     for index in np.flatnonzero(matrix.sum(axis=1)):
@@ -186,7 +187,7 @@ def people_and_network(votes, draws=2000, seed=0, level=0.95):
         drawn = np.maximum(drawn, 1e-12)[:, :k]
         value = divergence(counts, mean[:k])
         again = divergence(rng.multinomial(n, counts / n, size=draws), drawn)
-        low, high = percentiles(again, level)
+        low, high = percentiles(again)
         found = 2 * value - np.array([again.mean(), high, low])
         table[str(classes[index])] = [int(n), *map(float, np.maximum(found, 0))]
     return pd.DataFrame.from_dict(
@@ -194,13 +195,13 @@ def people_and_network(votes, draws=2000, seed=0, level=0.95):
     )
 
 
-def agreement(votes, level=0.95):
+def agreement(votes):
     """{whom: (value, lo, hi)}: how often a random voter agrees with prediction, label or voter.
 
     Also ``prediction_minus_voter``: above 0, the network agrees with a person more often than
     another person does. Normal intervals of means over faces.
     """
-    n, z = votes["faces"].sum(), NormalDist().inv_cdf(0.5 + level / 2)
+    n, z = votes["faces"].sum(), NormalDist().inv_cdf(0.5 + LEVEL / 2)
     mean = votes["agreement"] / n
     covariance = (votes["agreement_products"] / n - np.outer(mean, mean)) / n
     found = {}
@@ -219,18 +220,18 @@ def agreement(votes, level=0.95):
     return found
 
 
-def accuracy_by_agreement(votes, level=0.95):
+def accuracy_by_agreement(votes):
     """Table: votes for the class with most votes, faces, accuracy against the label, lo, hi."""
     import pandas as pd
 
     faces = votes["faces"].sum(axis=2)  # label, prediction, agreement
     hits, faces = np.einsum("iia->a", faces), faces.sum(axis=(0, 1))
-    lo, hi = wilson(hits, faces, level)
+    lo, hi = wilson(hits, faces)
     table = {"votes": np.arange(len(faces)), "faces": faces, "accuracy": ratio(hits, faces)}
     return pd.DataFrame(table | {"lo": lo, "hi": hi})[faces > 0].reset_index(drop=True)
 
 
-def mistakes(votes, level=0.95):
+def mistakes(votes):
     """Whom does the crowd's plurality side with where prediction and label differ?
 
     Table: one row a pair of classes with mistakes, and 'all': mistakes, of them with_network,
@@ -263,16 +264,16 @@ def mistakes(votes, level=0.95):
     table = table.astype(dict.fromkeys(("mistakes", "with_network", "with_label"), int))
     table["neither"] = table["mistakes"] - table["with_network"] - table["with_label"]
     table["share"] = table["with_network"] / table["mistakes"]
-    table["lo"], table["hi"] = wilson(table["with_network"], table["mistakes"], level)
+    table["lo"], table["hi"] = wilson(table["with_network"], table["mistakes"])
     table["expected"] /= table["mistakes"]
     return table
 
 
-def error_readings(votes, sure=6, level=0.95):
+def error_readings(votes):
     """The error rate read in four ways: {reading: (value, lo, hi, faces)}, Wilson's intervals.
 
     - ``label``: against the set's labels, every face.
-    - ``label_sure``: the same, where one class has at least ``sure`` votes.
+    - ``label_sure``: the same, where one class has at least six votes.
     - ``label_confirmed``: the same, where the crowd's plurality is the label: no noisy label
       that the crowd can see, but easier faces too, so a lower bound rather than the truth.
     - ``crowd``: against the crowd's plurality, where that is one of the classes.
@@ -282,7 +283,7 @@ def error_readings(votes, sure=6, level=0.95):
     flat, index = faces.sum(axis=3), np.arange(k)
     cases = {
         "label": faces.sum(axis=(2, 3)),
-        "label_sure": faces[..., sure:].sum(axis=(2, 3)),
+        "label_sure": faces[..., SURE:].sum(axis=(2, 3)),
         "label_confirmed": flat[index, :, index],
         "crowd": flat[:, :, :k].sum(axis=0).T,
     }
@@ -290,5 +291,5 @@ def error_readings(votes, sure=6, level=0.95):
     for name, matrix in cases.items():
         if n := int(matrix.sum()):
             wrong = n - int(np.trace(matrix))
-            found[name] = (wrong / n, *(float(v) for v in wilson(wrong, n, level)), n)
+            found[name] = (wrong / n, *(float(v) for v in wilson(wrong, n)), n)
     return found

@@ -6,6 +6,7 @@ import numpy as np
 
 from fer_utils.metrics.matrix import class_indices, confusion, percentiles, ratio, scores, wilson
 
+BINS = 15  # of confidence, equally wide
 FLOOR = np.finfo(
     np.float64
 ).eps  # probabilities below count as this in logarithms, as in scikit-learn
@@ -41,7 +42,7 @@ def checked(labels, probabilities, classes=None):
     return labels, probabilities / total[:, None]
 
 
-def _per_face(labels, probabilities, bins=15):
+def _per_face(labels, probabilities, bins=BINS):
     """Columns whose mean over faces is NLL, Brier, top-2; then confidence, hit and bin per face."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
@@ -58,7 +59,7 @@ def _per_face(labels, probabilities, bins=15):
     return columns, confidence, (best == labels).astype(np.float64), bin_
 
 
-def probability_scores(labels, probabilities, bins=15):
+def probability_scores(labels, probabilities, bins=BINS):
     """NLL in nats, Brier (summed over classes, 0 … 2), top-2 accuracy and ECE, as floats.
 
     ECE: confidence of the top class in ``bins`` bins of equal width, mean |accuracy - confidence|
@@ -81,9 +82,7 @@ def summary(labels, probabilities, classes):
     return {"n": len(labels)} | found | probability_scores(labels, probabilities)
 
 
-def bootstrap_probabilities(
-    labels, probabilities, draws=2000, seed=0, level=0.95, bins=15, coverage=(1.0,)
-):
+def bootstrap_probabilities(labels, probabilities, draws=2000, seed=0, coverage=(1.0,)):
     """{name: (value, lo, hi)} for nll, brier, top2, ece (floats) and risk (arrays over coverage).
 
     Faces are drawn with replacement. ``risk``: error among the share ``coverage`` of the faces
@@ -92,12 +91,12 @@ def bootstrap_probabilities(
     interval is reflected at the value (basic bootstrap) and cut at 0; the others are percentiles.
     """
     labels, probabilities = checked(labels, probabilities)
-    columns, confidence, hit, bin_ = _per_face(labels, probabilities, bins)
+    columns, confidence, hit, bin_ = _per_face(labels, probabilities)
     n = len(labels)
     # ties are broken at random, not by the order in which the faces happen to lie
     order = np.random.default_rng(seed).permutation(n)
     order = order[np.argsort(-confidence[order], kind="stable")]
-    gap = np.zeros((n, bins))
+    gap = np.zeros((n, BINS))
     gap[np.arange(n), bin_] = hit - confidence
     per_face = np.column_stack([*columns.values(), gap])[order]
     miss, kept = 1 - hit[order], kept_faces(coverage, n)
@@ -110,15 +109,15 @@ def bootstrap_probabilities(
         sums.append(weight @ per_face)
         ranks = np.repeat(np.tile(np.arange(n), size), weight.astype(np.int64).ravel())
         risk.append(np.cumsum(miss[ranks].reshape(size, n), axis=1)[:, kept - 1] / kept)
-    sums, value = np.concatenate(sums) / n, probability_scores(labels, probabilities, bins)
+    sums, value = np.concatenate(sums) / n, probability_scores(labels, probabilities)
     result = {}
     for position, name in enumerate(columns):
-        result[name] = (value[name], *map(float, percentiles(sums[:, position], level)))
-    lo, hi = percentiles(abs(sums[:, len(columns) :]).sum(axis=1), level)
+        result[name] = (value[name], *map(float, percentiles(sums[:, position])))
+    lo, hi = percentiles(abs(sums[:, len(columns) :]).sum(axis=1))
     result["ece"] = (value["ece"], *(float(max(0, 2 * value["ece"] - v)) for v in (hi, lo)))
     result["risk"] = (
         risk_coverage(labels, probabilities, coverage),
-        *percentiles(np.concatenate(risk), level),
+        *percentiles(np.concatenate(risk)),
     )
     return result
 
@@ -142,14 +141,14 @@ def risk_coverage(labels, probabilities, coverage):
     return np.cumsum(miss)[kept - 1] / kept
 
 
-def reliability(labels, probabilities, bins=15, level=0.95):
+def reliability(labels, probabilities, bins=BINS):
     """Table, a row a non-empty bin of confidence: faces, confidence, accuracy, lo, hi (Wilson)."""
     import pandas as pd
 
     _, confidence, hit, bin_ = _per_face(*checked(labels, probabilities), bins)
     faces = np.bincount(bin_, minlength=bins)
     hits, sure = np.bincount(bin_, hit, bins), np.bincount(bin_, confidence, bins)
-    lo, hi = wilson(hits, faces, level)
+    lo, hi = wilson(hits, faces)
     table = {"faces": faces, "confidence": ratio(sure, faces), "accuracy": ratio(hits, faces)}
     table = pd.DataFrame(table | {"lo": lo, "hi": hi})
     return table[faces > 0].reset_index(drop=True)
