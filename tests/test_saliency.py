@@ -168,6 +168,36 @@ def test_equals_captum_on_random_networks(seed, monkeypatch):
             )
 
 
+class Squares(nn.Module):
+    """Logits Σ x² and −Σ x²: the gradient at a place is twice what stands there."""
+
+    def forward(self, x):
+        energy = (x * x).sum((1, 2, 3))
+        return torch.stack([energy, -energy], 1)
+
+
+def test_smoothgrads_noise_is_a_share_of_each_faces_own_range():
+    x = torch.rand(2, 1, SIZE, SIZE, dtype=torch.float64) + 3
+    x[1] = 40 * x[1] - 7
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = x.amin((1, 2, 3)) - 1, x.amax((1, 2, 3)) + 1
+    maps = saliency.smoothgrad(Squares(), x, 0, 2000, 0.1, torch.Generator().manual_seed(0))
+    noise = (maps / 2 - x) * 2000**0.5  # the sum of 2,000 draws, so itself of one draw's spread
+    for face, drawn in zip(x, noise, strict=True):
+        assert float(drawn.std() / (face.max() - face.min())) == pytest.approx(0.1, rel=0.15)
+
+
+def test_a_blur_keeps_what_is_even_and_spreads_a_dot_as_gauss_does():
+    even = torch.full((1, 2, SIZE, SIZE), 0.7, dtype=torch.float64)
+    assert torch.allclose(saliency.blurred(even), even)
+    dot = torch.zeros(1, 1, 33, 33, dtype=torch.float64)
+    dot[..., 16, 16] = 1
+    spread = saliency.blurred(dot, sigma=2)[0, 0]
+    far = torch.arange(-16, 17, dtype=torch.float64)
+    assert float(spread.sum()) == pytest.approx(1)
+    assert float((spread.sum(0) * far**2).sum()) == pytest.approx(4, rel=0.05)  # σ², cut at 3 σ
+    assert torch.allclose(spread, spread.T) and spread.argmax() == 16 * 33 + 16
+
+
 def test_smoothgrad_is_the_mean_gradient_over_the_very_noise_it_was_given(small):
     x, t = faces(), torch.tensor([0, 3, 4])
     noise = torch.randn(
