@@ -1,10 +1,12 @@
 """Training is exact, goes on where it stopped, and complains before it works."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 
 from fer_utils import runs, train
 from fer_utils.model import FerCNN
-from fer_utils.train import Recipe, TrainingError
+from fer_utils.train import Recipe, TrainingError, epochs
 from fer_utils.train import recipe as recipes
 from fer_utils.train.__main__ import main
 
@@ -220,6 +222,33 @@ def test_private_test_is_scored_later_and_every_scoring_is_listed(runs_folder, f
     ledger = (runs_folder / "a" / "ledger.csv").read_text().splitlines()
     assert len(ledger) == 3 and ",main," in ledger[1] and ",second," in ledger[2]
     assert f"{done.metrics['PrivateTest']['accuracy']:.4f}" in ledger[1]
+
+
+@pytest.mark.whole
+def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
+    runs_folder, few_faces, monkeypatch, capsys
+):
+    monkeypatch.setattr(runs.Run, "faces", lambda self: few_faces)
+    source, recipe = {"kind": "fer2013"}, Recipe(epochs=3, batch=32, learning_rate=0.02)
+    make = partial(
+        train.make_run, "a", few_faces, recipe, source, "b", precision="float32", keep_epochs=True
+    )
+    make(private=False)
+    assert epochs.main(["a", "b"]) == 1 and "not scored yet" in capsys.readouterr().err
+    fit = make()
+    assert epochs.main(["a", "b"]) == 0
+    told = json.loads((fit.path / "best_epoch.json").read_text())
+    faces, right = few_faces.of("PrivateTest"), []
+    for path in sorted(fit.path.glob("epochs/*")):
+        model, _ = runs.load_weights(path)
+        right.append((model(fit.scale(faces.images)).argmax(1).numpy() == faces.labels).mean())
+    assert len(right) == told["epochs"] == 3 and right[-1] == fit.metrics["PrivateTest"]["accuracy"]
+    assert told["accuracy"] == max(right) == right[told["epoch"] - 1]
+    assert told["accuracy_flip"] >= fit.metrics["PrivateTest"]["accuracy_flip"]
+    ledger = (runs_folder / "a" / "ledger.csv").read_text().splitlines()
+    assert len(ledger) == 3 and "b, best of 3 epochs (invalid)" in ledger[2]
+    next(fit.path.glob("epochs/*")).unlink()
+    assert epochs.main(["a", "b"]) == 1 and "2 of 3 epochs were kept" in capsys.readouterr().err
 
 
 def test_a_set_without_private_test_is_whole_at_once(runs_folder, few_faces):

@@ -7,6 +7,7 @@
 - ``processes``    several processes or hosts, by torch's own engine
 - ``checkpoint``   what is kept after each epoch, and gone on from
 - ``whole``        a whole run: fit, stored weights, scores, and the ledger of PrivateTest
+- ``epochs``       what choosing the epoch on PrivateTest would have given
 
 It imports with numpy, torch and safetensors alone.
 """

@@ -81,6 +81,11 @@ def options() -> argparse.ArgumentParser:
         "--precision", choices=("float32", "bfloat16"), help="default: the quicker in a short trial"
     )
     add(
+        "--keep-epochs",
+        action="store_true",
+        help="keep every epoch's weights, for python -m fer_utils.train.epochs",
+    )
+    add(
         "--no-private",
         action="store_true",
         help="leave PrivateTest unscored; the same command without this scores it later",
@@ -135,7 +140,7 @@ def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs
     with alone(path) if group.first else nullcontext():
         return make_run(
             args.run, faces, recipe, source, args.fit, device, private=not args.no_private,
-            progress=show, precision=args.precision, group=group,
+            progress=show, precision=args.precision, keep_epochs=args.keep_epochs, group=group,
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
-    checkpoint: Path | None = None, precision: str = "float32", progress=None,
+    checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
     group: Processes = Processes(),  # noqa: B008
 ) -> list[dict]:  # fmt: skip
     """Fit ``model`` in place to the Training faces.
@@ -45,6 +45,7 @@ def fit(
         checkpoint: file that is written after each epoch and, where it exists, gone on from.
         precision: ``float32``, or ``bfloat16`` for autocast.
         progress: called with a dict after every 16th step and every epoch.
+        each: called after every epoch with its number and the network that was scored.
         group: this process among several; the first alone scores, writes and reports.
 
     Returns:
@@ -114,6 +115,8 @@ def fit(
         })  # fmt: skip
         if progress:
             progress(history[-1])
+        if each:
+            each(epoch, mean)
         keep(checkpoint, model, mean, optimiser, recipe, history)
     if recipe.ema:
         model.load_state_dict(mean.state_dict())

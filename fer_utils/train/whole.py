@@ -22,11 +22,13 @@ from fer_utils.train.fit import fastest_precision, fit, labelled
 from fer_utils.train.processes import Processes
 from fer_utils.train.recipe import Recipe, TrainingError
 
+EPOCHS = "epochs"  # the folder of a run or fit that keeps every epoch's weights
+
 
 def make_run(
     name: str, faces: Faces, recipe: Recipe, source: dict, fit_name: str | None = None,
     device: str = "cpu", classes: tuple[str, ...] = data.EMOTIONS, private: bool = True,
-    progress=None, precision: str | None = None,
+    progress=None, precision: str | None = None, keep_epochs: bool = False,
     group: Processes = Processes(),  # noqa: B008
 ) -> runs.Run | None:  # fmt: skip
     """Train, score, and write ``runs/NAME`` (or one of its fits); goes on where it stopped.
@@ -36,6 +38,7 @@ def make_run(
         source: what config.json says of the data: ``kind`` and how to get it again.
         private: False leaves PrivateTest unscored, so that recipes can be compared without it;
             called once more with True, the stored weights are scored on it.
+        keep_epochs: leave every epoch's weights in the folder's ``epochs/``.
         group: this process among several; all but the first return None.
 
     Raises:
@@ -55,16 +58,21 @@ def make_run(
     torch.manual_seed(recipe.seed)
     model = NETWORKS[recipe.network](len(classes))
     checkpoint = path / "checkpoint.safetensors"
-    history = fit(model, faces, recipe, scale, device, checkpoint, precision, progress, group)
-    if not group.first:
-        return None
-
-    model = model.cpu().to(memory_format=torch.contiguous_format)
     about = {
         "network": recipe.network,
         "classes": json.dumps(classes),
         **{k: str(v) for k, v in scale.items()},
     }
+
+    def each(epoch: int, network: nn.Module) -> None:
+        if keep_epochs:
+            runs.save_weights(path / EPOCHS / f"{epoch:03}.safetensors", network, about)
+
+    history = fit(model, faces, recipe, scale, device, checkpoint, precision, progress, each, group)
+    if not group.first:
+        return None
+
+    model = model.cpu().to(memory_format=torch.contiguous_format)
     runs.save_weights(path / "model.safetensors", model, about)  # rounded before it is scored
     counts = {split: int((faces.split == split).sum()) for split in data.SPLITS}
     config = {

@@ -1,0 +1,82 @@
+"""``python -m fer_utils.train.epochs RUN [FIT]``: what choosing the epoch on PrivateTest gives.
+
+An invalid figure: the set that should judge has chosen. Many published accuracies are of this
+kind, so it is computed for comparison with them, from the weights that ``--keep-epochs`` kept,
+and only once PrivateTest has been scored as it should: then there is nothing left to choose.
+It is written to the fit's ``best_epoch.json`` and entered in the run's ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+
+from fer_utils import runs
+from fer_utils.train.fit import labelled
+from fer_utils.train.recipe import TrainingError
+from fer_utils.train.whole import EPOCHS, enter
+
+
+def best_epoch(run: runs.Run) -> dict:
+    """The largest accuracy of any epoch on PrivateTest, and the epoch; each with ``_flip`` too.
+
+    Raises:
+        TrainingError: PrivateTest was not scored yet, no epoch was kept, or the faces are not
+            at hand.
+    """
+    files = sorted((run.path / EPOCHS).glob("*.safetensors"))
+    if "PrivateTest" not in run.metrics:
+        raise TrainingError(f"{run.name}: PrivateTest is not scored yet; do that first")
+    if len(files) != len(run.history):
+        raise TrainingError(
+            f"{run.name}: {len(files)} of {len(run.history)} epochs were kept; train with "
+            "--keep-epochs"
+        )
+    faces = run.faces()
+    if faces is None:
+        raise TrainingError(f"{run.name}: its faces are not at hand; say where in FER_DATA")
+    faces = labelled(faces.of("PrivateTest"))
+    right = []
+    for path in files:
+        model, x = runs.load_weights(path)[0], run.scale(faces.images)
+        straight = runs.probabilities(model, x)
+        both = straight + runs.probabilities(model, x.flip(3))
+        answers = torch.stack([straight, both]).argmax(2).numpy()
+        right.append((answers == faces.labels).mean(1))
+    right = np.array(right)
+    found = {"n": len(faces), "epochs": len(files)}
+    for name, values in zip(("", "_flip"), right.T, strict=True):
+        found[f"accuracy{name}"], found[f"epoch{name}"] = values.max(), int(values.argmax()) + 1
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_utils.train.epochs", description=__doc__.partition("\n\n")[2]
+    )
+    parser.add_argument("run")
+    parser.add_argument("fit", nargs="?")
+    args = parser.parse_args(arguments)
+    try:
+        run = runs.Run.load(args.run, args.fit)
+        found = best_epoch(run)
+        ledger = runs.run_path(args.run) / "ledger.csv"
+        if not run.synthetic:
+            name = f"{args.fit or 'main'}, best of {found['epochs']} epochs (invalid)"
+            enter(ledger, run.config | {"fit": name}, found)
+        runs.write_json(run.path / "best_epoch.json", found)
+    except (TrainingError, ValueError, OSError) as error:
+        print(f"epochs: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"best epoch on PrivateTest (invalid): {found['accuracy']:.4f} in epoch {found['epoch']}, "
+        f"with mirror image {found['accuracy_flip']:.4f} in epoch {found['epoch_flip']}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
