@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from scipy.fft import dctn
 from torch import nn
 from torch.nn import functional as F
 
@@ -170,6 +171,41 @@ def test_a_linear_filters_optimum_is_its_kernels_sign():
         if sign == 1:
             bound = filters.upper_bound(model, "0", (-1, 2), (1, 16, 16))
             assert torch.allclose(bound.float(), by_hand, atol=1e-5)  # one layer: exact
+
+
+def test_a_linear_filters_natural_optimum_is_the_longest_code_along_it():
+    """Over pictures mean + waves · (amplitude ∘ code), |code|² ≤ n, a linear filter has a known top."""
+    conv = nn.Conv2d(1, 3, 6)
+    crops = 0.5 + 0.05 * torch.randn(60, 1, 6, 6, generator=torch.Generator().manual_seed(4))
+    prior = filters.Prior.natural(crops, (-9, 9))
+    found = filters.maximise(nn.Sequential(conv), "0", prior=prior, steps=60, shape=(1, 6, 6))
+    low = filters.maximise(
+        nn.Sequential(conv), "0", prior=prior, steps=60, shape=(1, 6, 6), sign=-1
+    )
+    for k, (weight, bias) in enumerate(zip(conv.weight.detach(), conv.bias.detach(), strict=True)):
+        along = prior.amplitude * torch.from_numpy(dctn(weight.numpy(), axes=(1, 2), norm="ortho"))
+        middle, reach = (weight * prior.mean).sum() + bias, 6 * along.norm()
+        for optima, top in ((found, middle + reach), (low, middle - reach)):
+            assert abs(optima.activation[k, 0] - top) < 1e-3 * reach
+
+
+def test_a_climb_comes_to_rest_on_a_round_top():
+    class Tops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.top = nn.Parameter(torch.rand(3, 1, 6, 6) * 0.8 + 0.1)
+
+        def forward(self, x):
+            return -(x[:, None] - self.top).square().sum((2, 3, 4))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Tops()
+    optima = filters.maximise_logits(model, [2, 0], shape=(1, 6, 6))
+    assert (optima.activation > -36 * 0.005**2).all()  # a last step is 0.004
+    assert torch.allclose(optima.pictures[:, 0], model.top[[2, 0]], atol=0.01)
+    lowest = filters.maximise_logits(model, [1], sign=-1, shape=(1, 6, 6))
+    assert torch.allclose(lowest.pictures[0, 0], (model.top[1] < 0.5).float())
 
 
 def test_optima_lie_between_the_data_and_the_certified_bound(small):
