@@ -203,9 +203,11 @@ def test_a_climb_comes_to_rest_on_a_round_top():
         model = Tops()
     optima = filters.maximise_logits(model, [2, 0], shape=(1, 6, 6))
     assert (optima.activation > -36 * 0.005**2).all()  # a last step is 0.004
-    assert torch.allclose(optima.pictures[:, 0], model.top[[2, 0]], atol=0.01)
+    assert torch.allclose(optima.pictures[:, 0], model.top[[2, 0]], atol=0.03)
     lowest = filters.maximise_logits(model, [1], sign=-1, shape=(1, 6, 6))
-    assert torch.allclose(lowest.pictures[0, 0], (model.top[1] < 0.5).float())
+    furthest = (model.top[1] < 0.5).float()  # of a top near the middle either corner may be met
+    sure = (model.top[1] - 0.5).abs() > 0.1
+    assert torch.equal(lowest.pictures[0, 0][sure], furthest[sure]) and sure.sum() > 20
 
 
 def test_optima_lie_between_the_data_and_the_certified_bound(small):
