@@ -31,11 +31,13 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 .venv/ready: pyproject.toml constraints.txt
-	@echo "building .venv (a few minutes, once)"
-	$(SYSTEM_PYTHON) -m venv .venv
+	@mkdir .venv.lock || { echo "another make builds .venv: wait for it (is none at work? then" \
+	    "remove .venv.lock)" >&2; exit 1; }
+	@trap 'rmdir .venv.lock' EXIT; trap 'exit 130' INT TERM; echo "building .venv (a few minutes, once)" && \
+	$(SYSTEM_PYTHON) -m venv .venv && \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[test]'
-	@touch $@
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[test]' && \
+	touch $@
 
 .venv/browser: .venv/ready
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
