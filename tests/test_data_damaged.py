@@ -98,6 +98,7 @@ def tables() -> dict[str, bytes]:
         "blank line inside": with_row(b"   \n" + ROWS[3]),
         "a line of commas": with_row(b",,\n"),
         "a quote that never closes": edited(3, 1, lambda p: b'"' + p),
+        "a quote that never opens": edited(3, 1, lambda p: p + b'"'),
         "a quote inside": edited(3, 1, pixel(b'"7"')),
         "old Macintosh line ends": TEXT.replace(b"\n", b"\r"),
         "NULs inside": edited(3, 1, pixel(b"\0\0")),
