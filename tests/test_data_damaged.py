@@ -29,7 +29,8 @@ from test_data import (
     write_tree,
 )
 
-from fer_utils.data import VOTE_COLUMNS, DataError, load
+from fer_utils.data import VOTE_COLUMNS, DataError, checks, load
+from fer_utils.data.faces import pixel_checksum
 from fer_utils.data.text import read_rows
 
 FACES = some_faces(sizes=(4, 2, 1))
@@ -326,6 +327,41 @@ def test_damaged_votes_are_refused_in_one_line(tmp_path, name):
     with pytest.raises(DataError) as caught:
         load(tmp_path / "faces.csv", votes=tmp_path / "damaged.csv")
     one_line(caught.value, "damaged.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("label 7", r"train.csv: row 0 \(line 2\): label '7'; expected one of 0 to 6"),
+        ("ids twice", r"train.csv: row 1 \(line 3\): '0,2'; expected id,label, each id once"),
+        ("ids without picture", r"train.csv: no image for id 9 in img/; expected one folder"),
+        ("10000×10000", "10000×10000 pixels; expected at most 40 million; crop it"),
+        ("1×5000", "1×5000 pixels; expected ≥ 16 a side; remove it"),
+    ],
+)
+def test_what_is_wrong_in_a_folder_is_named_with_its_place(tmp_path, name, says):
+    write_tree(tmp_path, TREES[name])
+    with pytest.raises(DataError, match=says):
+        load(tmp_path)
+
+
+def test_two_folders_that_fit_the_ids_are_told_apart_by_train_alone(tmp_path):
+    files = {"train.csv": b"id,label\n0,1\n", "train_img/0.png": FACE, "test_img/0.png": FACE}
+    write_tree(tmp_path / "named", files)
+    assert load(tmp_path / "named").notes[0] == (
+        "images in test_img/ have no label and were left out"
+    )
+    write_tree(tmp_path / "other", {k.replace("train_", "more_"): v for k, v in files.items()})
+    with pytest.raises(DataError, match="two folders fit"):
+        load(tmp_path / "other")
+
+
+def test_a_part_of_fer2013_is_recognised_by_its_first_hundred(monkeypatch):
+    faces = some_faces(5, (120, 1, 1))
+    assert checks.remark(faces) == ()
+    monkeypatch.setattr(checks, "FER2013_FIRST_100", pixel_checksum(faces.images[:100]))
+    assert "begins as FER2013 does, but has 122 of" in checks.remark(faces)[0]
+    assert checks.remark(faces[:99]) == () != checks.remark(faces[:100])
 
 
 def test_an_error_names_row_line_value_and_what_was_expected(tmp_path):
