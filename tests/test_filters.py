@@ -229,6 +229,15 @@ def test_optima_lie_between_the_data_and_the_certified_bound(small):
     assert torch.equal(ratio.isnan().any(1), found.activation.amax(0) <= 0)
 
 
+def test_the_bound_of_two_layers_by_hand():
+    """0 … 2 becomes −2 … 0 behind the first, 1 … 7 behind the second: its top is the first's floor."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1), nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        for layer, weight, bias in ((model[0], -1.0, 0.0), (model[1], -3.0, 1.0)):
+            layer.weight.fill_(weight), layer.bias.fill_(bias)
+    assert float(filters.upper_bound(model, "1", (0, 2), (1, 4, 4))) == pytest.approx(7)
+
+
 def test_the_bound_holds_for_random_pictures_also_out_of_0_to_1(small):
     bound = filters.upper_bound(small, "4", (-2, 1), (1, SIZE, SIZE))
     for kind in (torch.rand, lambda *s, **k: torch.rand(*s, **k).round()):
@@ -366,7 +375,8 @@ def test_ablation_is_what_zeroing_the_filter_by_hand_does(small, chained):
         assert torch.allclose(effect.logit[3, c], fall[of].mean(), atol=1e-6)
         recall = [(z.argmax(1) == labels)[of].float().mean() for z in (before, after)]
         assert torch.allclose(effect.recall[3, c], recall[0] - recall[1], atol=1e-6)
-    assert effect.logit[:, 4].isnan().all()
+    assert effect.logit[:, 4].isnan().all() and effect.logit.shape == effect.recall.shape
+    assert effect.logit.shape == (maps.shape[1], 5)
 
 
 def test_inactive_and_duplicate_filters_are_those_planted(small):
