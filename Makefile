@@ -74,7 +74,7 @@ unit: $(READY) ## the quick tests alone
 
 test: $(READY) lint ## lint, tests, and the replay of every stored notebook
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PARALLEL) -m "not slow" tests
-	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval $(PARALLEL) --dist loadfile -p no:randomly notebooks
+	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval -p no:randomly notebooks
 
 test-all: $(READY) $(if $(ACTIVE),,.venv/browser) test ## and the slow tests, in a Chromium too where there is one
 	@$(PYTHON) -m pytest $(PARALLEL) --dist loadfile -m slow -rs tests
