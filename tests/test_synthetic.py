@@ -57,6 +57,7 @@ def test_threads_do_not_change_a_pixel(some):
         torch.set_num_threads(before)
 
 
+@pytest.mark.whole
 def test_another_kind_of_cpu_draws_the_same_grey_levels(some, tmp_path):
     path = tmp_path / "faces.npy"
     code = (
