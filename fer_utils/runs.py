@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from fer_utils import data, synthetic
 from fer_utils.data import Faces
+from fer_utils.data.faces import reason
 from fer_utils.model import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,8 +122,7 @@ def load_weights(path: Path) -> tuple[nn.Module, dict]:
             f"{path}: no weights there; this fit ships history and predictions"
         ) from None
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: not the weights of a known network ({reason})") from error
+        raise RunError(f"{path}: not the weights of a known network ({reason(error)})") from error
     return model.eval(), metadata
 
 
@@ -224,7 +224,7 @@ class Run:
         except (ValueError, KeyError, OSError) as error:  # pandas' own errors are ValueErrors
             raise RunError(
                 f"{_short(self.path / name)}: not a table with {', '.join(columns)} "
-                f"({str(error).splitlines()[0]}); damaged: get or train the run again"
+                f"({reason(error)}); damaged: get or train the run again"
             ) from None
         return table
 
@@ -315,7 +315,7 @@ class Run:
             RuntimeError, MemoryError, struct.error,
         ) as error:  # fmt: skip
             raise RunError(
-                f"{_short(path)}: damaged ({error}); remove it and make it anew"
+                f"{_short(path)}: damaged ({reason(error)}); remove it and make it anew"
             ) from None
 
     def store(self, name: str, arrays: dict[str, np.ndarray]) -> Path:

@@ -5,8 +5,10 @@ the last commit, and prints how many of them the part's tests notice, and each t
 Most of those are mistakes that change nothing: a default, the size of a chunk, an error's wording.
 """
 
+import argparse
 import os
 import random
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -54,7 +56,7 @@ def mutants(part: str, number: int, copies: list[Path]) -> tuple[int, list[tuple
     module, tests = PARTS[part]
     paths = " ".join(f"tests/test_{name}.py" for name in tests.split())
     for copy in copies:
-        text = CONFIG.format(module=module, python=sys.executable, tests=paths)
+        text = CONFIG.format(module=module, python=shlex.quote(sys.executable), tests=paths)
         (copy / "mutants.toml").write_text(text)
         command(copy, "init", "mutants.toml", f"{part}.sqlite", "--force")
     with sqlite3.connect(copies[0] / f"{part}.sqlite") as db:
@@ -76,14 +78,17 @@ def mutants(part: str, number: int, copies: list[Path]) -> tuple[int, list[tuple
 
 
 def main() -> int:
-    number, parts = int((sys.argv[1:] or ["64"])[0]), sys.argv[2:] or list(PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, usage="tests/mutants.py [N] [PART …]")
+    parser.add_argument("number", nargs="?", type=int, default=64)
+    parser.add_argument("parts", nargs="*", choices=PARTS)
+    args = parser.parse_args()
     tried = noticed = 0
     with tempfile.TemporaryDirectory(prefix="fer-mutants-") as folder:
         copies = [Path(folder) / str(i) for i in range(os.cpu_count() or 1)]
         for copy in copies:
             subprocess.run(["git", "clone", "--quiet", ROOT, copy], check=True)
-        for part in parts:
-            count, missed = mutants(part, number, copies)
+        for part in args.parts or PARTS:
+            count, missed = mutants(part, args.number, copies)
             tried, noticed = tried + count, noticed + count - len(missed)
             print(f"{part:12} {count - len(missed):3} of {count} noticed", flush=True)
             for module, row, diff in sorted(missed):

@@ -245,6 +245,10 @@ def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
     assert len(right) == told["epochs"] == 3 and right[-1] == fit.metrics["PrivateTest"]["accuracy"]
     assert told["accuracy"] == max(right) == right[told["epoch"] - 1]
     assert told["accuracy_flip"] >= fit.metrics["PrivateTest"]["accuracy_flip"]
+    assert (
+        epochs.main(["a", "b"]) == 0
+        and json.loads((fit.path / "best_epoch.json").read_text()) == told
+    )
     ledger = (runs_folder / "a" / "ledger.csv").read_text().splitlines()
     assert len(ledger) == 3 and "b, best of 3 epochs (invalid)" in ledger[2]
     next(fit.path.glob("epochs/*")).unlink()

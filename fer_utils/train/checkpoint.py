@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fer_utils import runs
+from fer_utils.data.faces import reason
 from fer_utils.train.recipe import Recipe, TrainingError
 
 
@@ -62,5 +63,6 @@ def restore(path: Path | None, model, mean, optimiser, recipe: Recipe) -> list[d
     except TrainingError:
         raise
     except Exception as error:  # whatever a damaged file makes of itself
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(f"{path}: not a usable checkpoint ({why}); remove it") from error
+        raise TrainingError(
+            f"{path}: not a usable checkpoint ({reason(error)}); remove it"
+        ) from error

@@ -21,7 +21,11 @@ from fer_utils.train.whole import EPOCHS, enter
 
 
 def best_epoch(run: runs.Run) -> dict:
-    """The largest accuracy of any epoch on PrivateTest, and the epoch; each with ``_flip`` too.
+    """The largest accuracy of any epoch on PrivateTest, and the epoch.
+
+    Returns:
+        n faces and epochs; accuracy (0–1) and epoch (1, 2, …) of one look at each face, and with
+        ``_flip`` where a face and its mirror image are averaged.
 
     Raises:
         TrainingError: PrivateTest was not scored yet, no epoch was kept, or the faces are not
@@ -39,9 +43,9 @@ def best_epoch(run: runs.Run) -> dict:
     if faces is None:
         raise TrainingError(f"{run.name}: its faces are not at hand; say where in FER_DATA")
     faces = labelled(faces.of("PrivateTest"))
-    right = []
+    x, right = run.scale(faces.images), []
     for path in files:
-        model, x = runs.load_weights(path)[0], run.scale(faces.images)
+        model, _ = runs.load_weights(path)
         straight = runs.probabilities(model, x)
         both = straight + runs.probabilities(model, x.flip(3))
         answers = torch.stack([straight, both]).argmax(2).numpy()
@@ -64,10 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
         run = runs.Run.load(args.run, args.fit)
         found = best_epoch(run)
         ledger = runs.run_path(args.run) / "ledger.csv"
-        if not run.synthetic:
+        path = run.path / "best_epoch.json"
+        if not run.synthetic and not path.exists():  # scored again it tells nothing new
             name = f"{args.fit or 'main'}, best of {found['epochs']} epochs (invalid)"
             enter(ledger, run.config | {"fit": name}, found)
-        runs.write_json(run.path / "best_epoch.json", found)
+        runs.write_json(path, found)
     except (TrainingError, ValueError, OSError) as error:
         print(f"epochs: {error}", file=sys.stderr)
         return 1
