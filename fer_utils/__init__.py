@@ -3,7 +3,7 @@
 Floors, each importing only from those below it::
 
     6  explore
-    5  report · predict · aggregates
+    5  report · predict · aggregates · results
     4  train
     3  runs · plotting · faithfulness
     2  saliency · filters

@@ -6,6 +6,7 @@ A run is a folder::
               history.csv        one row an epoch
               predictions.csv    one row a face of PublicTest and PrivateTest, a column a class
               model.safetensors  weights in float16; scored as stored
+              best_epoch.json    of PrivateTest, invalid: written by train.epochs alone
               metrics.json       written last: its presence means that the run is whole
               ledger.csv         every scoring of a real PrivateTest: date, commit, fit, result
               aggregates/*.npz   what the chapters show from many faces
@@ -195,6 +196,11 @@ class Run:
                 f"{_short(self.path / 'metrics.json')}: not a run's figures ({error})"
             ) from None
         return metrics
+
+    @property
+    def best_epoch(self) -> dict | None:
+        """What ``train.epochs`` found: n, epochs, accuracy, epoch, both with the mirror image."""
+        return self._json("best_epoch.json") if (self.path / "best_epoch.json").exists() else None
 
     @cached_property
     def history(self):

@@ -60,3 +60,37 @@ def test_concordance_by_hand_and_as_friedman_has_it():
     assert np.isnan(metrics.concordance(np.ones((2, 3))))
     with pytest.raises(ValueError, match="at least 2 judges"):
         metrics.concordance([[1, 2, 3]])
+
+
+def answers(seed, networks=3, n=200, k=4):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k, n)
+    p = rng.dirichlet(np.ones(k), (networks, n)) + 0.2 * np.eye(k)[labels]
+    return labels, p / p.sum(2, keepdims=True)
+
+
+def test_scores_of_several_networks_are_the_mean_of_each_ones():
+    labels, p = answers(0)
+    found = metrics.crossed_scores(labels, p)
+    each = [metrics.summary(labels, one, "abcd") for one in p]
+    assert set(found) == set(each[0]) - {"n", "accuracy_interval"}
+    for name, (mean, sd, lo, hi) in found.items():
+        values = [one[name] for one in each]
+        assert mean == pytest.approx(np.mean(values)) and sd == pytest.approx(
+            np.std(values, ddof=1)
+        )
+        assert np.isnan([lo, hi]).all() if name == "ece" else lo < mean < hi
+    hits = (p.argmax(2) == labels).astype(float)
+    lo, hi = metrics.crossed_interval(hits[:, None])[1:]
+    assert found["accuracy"][2:] == pytest.approx((lo[0], hi[0]))
+
+
+def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
+    labels, p = answers(1, networks=1, n=400)
+    found, matrix = metrics.crossed_scores(labels, p), metrics.confusion(labels, p[0].argmax(1), 4)
+    for name, (value, lo, hi) in metrics.bootstrap_scores(matrix).items():
+        mean, sd, low, high = found[name]
+        assert mean == pytest.approx(value) and np.isnan(sd)
+        assert (low, high) == pytest.approx((lo, hi), abs=0.12 * (hi - lo))  # 2,000 draws
+    same = metrics.crossed_scores(labels, np.concatenate([p, p]))
+    assert same["mcc"][1] == 0 and same["nll"][2:] == pytest.approx(found["nll"][2:])

@@ -48,3 +48,11 @@ def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
         faces.votes[rows], table["label"].to_numpy(), predicted, table["split"].to_numpy(),
         run.classes, notice,
     )  # fmt: skip
+
+
+def agreed(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """{'row': int (m,)}: test faces whose voters agree, ``metrics.SURE`` on one of the classes."""
+    rows = run.predictions["row"].to_numpy()
+    most = metrics.votes_by_class(faces.votes[rows], run.classes)[:, :-1].max(1)
+    notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
+    return {"row": rows[most >= metrics.SURE], "notice": np.array(notice)}

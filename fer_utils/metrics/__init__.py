@@ -24,6 +24,7 @@ from fer_utils.metrics.crossed import (
     crossed_draws,
     crossed_interval,
     crossed_means,
+    crossed_scores,
 )
 from fer_utils.metrics.matrix import (
     bootstrap_scores,
@@ -39,6 +40,7 @@ from fer_utils.metrics.matrix import (
 )
 from fer_utils.metrics.people import (
     FERPLUS_NOTICE,
+    SURE,
     accuracy_by_agreement,
     agreement,
     divergence,
@@ -65,6 +67,7 @@ from fer_utils.metrics.probabilities import (
 
 __all__ = [
     "FERPLUS_NOTICE",
+    "SURE",
     "TEMPERATURES",
     "accuracy_by_agreement",
     "agreement",
@@ -78,6 +81,7 @@ __all__ = [
     "crossed_draws",
     "crossed_interval",
     "crossed_means",
+    "crossed_scores",
     "divergence",
     "error_readings",
     "holm",

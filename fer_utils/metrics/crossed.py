@@ -9,14 +9,15 @@ faces are drawn, and the interval holds for that network alone.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
-from fer_utils.metrics.matrix import LEVEL
+from fer_utils.metrics.matrix import LEVEL, scores
+from fer_utils.metrics.probabilities import checked, face_columns, probability_scores
 
 
-@cache
+@lru_cache(4)  # some 60 MB for a test split
 def crossed_draws(networks: int, faces: int, resamples: int = 2000):
     """Weights of networks (resamples, networks) and of faces (resamples, faces), rows sum to 1."""
     rng = np.random.default_rng(0)
@@ -54,6 +55,33 @@ def crossed_interval(values: np.ndarray) -> tuple[np.ndarray, ...]:
     means, outside = crossed_means(values), (1 - LEVEL) / 2
     lo, hi = np.quantile(means, (outside, 1 - outside), axis=-1)
     return np.nanmean(values, axis=-1, dtype=np.float64).mean(0), lo, hi
+
+
+def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float, float]]:
+    """{figure: (mean, sd, lo, hi)} of networks (k, n, classes) that answered the same n faces.
+
+    sd is between networks, NaN of a single one; lo and hi hold for other networks and faces of
+    the same kind. ECE has NaN for both: what its draws say is biased (``bootstrap_probabilities``).
+    """
+    values, draws = [], []
+    of_networks, of_faces = crossed_draws(len(probabilities), len(labels))
+    for answered in probabilities:
+        known, p = checked(labels, answered)
+        k = p.shape[1]
+        cells = np.eye(k * k)[known * k + p.argmax(1)]
+        columns, *_ = face_columns(known, p)
+        values.append(scores(cells.sum(0).reshape(k, k)) | probability_scores(known, p))
+        drawn = scores((of_faces @ cells).reshape(-1, k, k))
+        draws.append(drawn | {name: of_faces @ column for name, column in columns.items()})
+    found, outside = {}, (1 - LEVEL) / 2
+    for name in values[0]:
+        each, bounds = np.array([value[name] for value in values], np.float64), [np.nan, np.nan]
+        if name in draws[0]:
+            means = np.einsum("kr,rk->r", np.array([drawn[name] for drawn in draws]), of_networks)
+            bounds = np.quantile(means, (outside, 1 - outside))
+        sd = each.std(ddof=1) if len(each) > 1 else np.nan
+        found[name] = (float(each.mean()), float(sd), *map(float, bounds))
+    return found
 
 
 def concordance(table: np.ndarray) -> float:

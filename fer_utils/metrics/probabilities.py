@@ -42,7 +42,7 @@ def checked(labels, probabilities, classes=None):
     return labels, probabilities / total[:, None]
 
 
-def _per_face(labels, probabilities, bins=BINS):
+def face_columns(labels, probabilities, bins=BINS):
     """Columns whose mean over faces is NLL, Brier, top-2; then confidence, hit and bin per face."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
@@ -65,7 +65,7 @@ def probability_scores(labels, probabilities, bins=BINS):
     ECE: confidence of the top class in ``bins`` bins of equal width, mean |accuracy - confidence|
     weighted by faces (Guo et al. 2017, arXiv:1706.04599).
     """
-    columns, confidence, hit, bin_ = _per_face(*checked(labels, probabilities), bins)
+    columns, confidence, hit, bin_ = face_columns(*checked(labels, probabilities), bins)
     gap = np.bincount(bin_, hit - confidence, minlength=bins)
     return {name: float(v.mean()) for name, v in columns.items()} | {
         "ece": float(abs(gap).sum() / len(hit))
@@ -91,7 +91,7 @@ def bootstrap_probabilities(labels, probabilities, draws=2000, seed=0, coverage=
     interval is reflected at the value (basic bootstrap) and cut at 0; the others are percentiles.
     """
     labels, probabilities = checked(labels, probabilities)
-    columns, confidence, hit, bin_ = _per_face(labels, probabilities)
+    columns, confidence, hit, bin_ = face_columns(labels, probabilities)
     n = len(labels)
     # ties are broken at random, not by the order in which the faces happen to lie
     order = np.random.default_rng(seed).permutation(n)
@@ -133,7 +133,7 @@ def kept_faces(coverage, n):
 def risk_coverage(labels, probabilities, coverage):
     """Error among the surest share ``coverage`` of the faces; equally sure faces count alike."""
     labels, probabilities = checked(labels, probabilities)
-    _, confidence, hit, _ = _per_face(labels, probabilities)
+    _, confidence, hit, _ = face_columns(labels, probabilities)
     _, tied = np.unique(-confidence, return_inverse=True)
     miss = np.sort(tied)
     miss = (np.bincount(tied, 1 - hit) / np.bincount(tied))[miss]  # a tie shares its errors
@@ -145,7 +145,7 @@ def reliability(labels, probabilities, bins=BINS):
     """Table, a row a non-empty bin of confidence: faces, confidence, accuracy, lo, hi (Wilson)."""
     import pandas as pd
 
-    _, confidence, hit, bin_ = _per_face(*checked(labels, probabilities), bins)
+    _, confidence, hit, bin_ = face_columns(*checked(labels, probabilities), bins)
     faces = np.bincount(bin_, minlength=bins)
     hits, sure = np.bincount(bin_, hit, bins), np.bincount(bin_, confidence, bins)
     lo, hi = wilson(hits, faces)

@@ -1,0 +1,129 @@
+"""What a recipe reaches: the fits that differ in their seed alone, taken together.
+
+``python -m fer_utils.results RUN`` prints the table that the README shows, from the predictions
+that the run and its fits ship; nothing is trained and no image is read.
+
+Each figure is the mean over seeds ± their standard deviation, then its 95 % interval for other
+seeds and other faces (``metrics.crossed``). What follows from no single face's answer (the mean
+with the mirror image, ECE, the best epoch) has no interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from fer_utils import metrics
+from fer_utils.runs import Run
+from fer_utils.train.recipe import Recipe
+
+OURS = "this recipe"
+TITLES = {"original": "the original recipe"}
+PERCENT, PLAIN = "accuracy, %", "figure"
+SCORES = {
+    "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",
+    "nll": "NLL, nats", "brier": "Brier (0–2)", "ece": "ECE, 15 bins",
+}  # fmt: skip
+BEST = "best epoch on PrivateTest (invalid)"
+
+
+def configurations(run: Run) -> dict[str, list[Run]]:
+    """The run and those of its fits that PrivateTest was scored for, by recipe.
+
+    Fits on other faces are left out. The run's own recipe comes first.
+    """
+    found: dict[str, list[Run]] = {}
+    for fit in (run, *map(run.fit, run.fits)):
+        same = fit.config["data"]["checksum"] == run.config["data"]["checksum"]
+        if same and "PrivateTest" in fit.metrics:
+            recipe = asdict(Recipe()) | fit.config["recipe"] | {"seed": None}
+            found.setdefault(json.dumps(recipe, sort_keys=True), []).append(fit)
+    return {
+        OURS if fits[0] is run else TITLES.get(fits[0].path.name, fits[0].path.name): fits
+        for fits in found.values()
+    }
+
+
+def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
+    """One configuration: a row a figure, columns mean, sd, lo, hi (NaN: unknown), percent or not.
+
+    Args:
+        run: knows which faces are copies and of which the voters are sure.
+    """
+    rows = {}
+    for split in ("PublicTest", "PrivateTest"):
+        tables = [fit.predictions.set_index("row").sort_index() for fit in fits]
+        tables = [table[table["split"] == split] for table in tables]
+        numbers, labels = tables[0].index, tables[0]["label"].to_numpy()
+        answers = np.stack([table[list(run.classes)].to_numpy() for table in tables])
+        crossed = metrics.crossed_scores(labels, answers)
+        rows[split] = crossed["accuracy"]
+        mirrored = [fit.metrics[split]["accuracy_flip"] for fit in fits]
+        rows[f"{split}, mirror image averaged"] = across(mirrored)
+    parts = {}
+    if run.has("copies"):
+        parts["without copies of Training"] = ~np.isin(numbers, run.read("copies")["row"])
+    if run.has("agreed"):
+        parts["where 6 of 10 voters agree"] = np.isin(numbers, run.read("agreed")["row"])
+    for name, part in parts.items():
+        if part.any():
+            some = metrics.crossed_scores(labels[part], answers[:, part])
+            rows[f"PrivateTest {name} ({part.sum():,})"] = some["accuracy"]
+    if best := [fit.best_epoch["accuracy"] for fit in fits if fit.best_epoch]:
+        rows[BEST] = across(best)
+    kinds = dict.fromkeys(rows, PERCENT) | dict.fromkeys(SCORES.values(), PLAIN)
+    rows |= {title: crossed[name] for name, title in SCORES.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "lo", "hi"])
+    return table.assign(kind=pd.Series(kinds)).rename_axis("figure")
+
+
+def across(values: list[float]) -> tuple[float, float, float, float]:
+    """Mean and standard deviation of one value a seed; no interval."""
+    sd = np.std(values, ddof=1) if len(values) > 1 else np.nan
+    return float(np.mean(values)), float(sd), np.nan, np.nan
+
+
+def told(row) -> str:
+    """``67.7 ± 0.4 [66.1, 69.2]``: percent with one digit, other figures with three."""
+    unit, digits = (100, 1) if row["kind"] == PERCENT else (1, 3)
+    mean, sd, lo, hi = (f"{unit * row[name]:.{digits}f}" for name in ("mean", "sd", "lo", "hi"))
+    spread = "" if np.isnan(row["sd"]) else f" ± {sd}"
+    return mean + spread + ("" if np.isnan(row["lo"]) else f" [{lo}, {hi}]")
+
+
+def results(run: Run) -> pd.DataFrame:
+    """A row a figure, a column a configuration, each cell as ``told``."""
+    columns = {}
+    for name, fits in configurations(run).items():
+        seeds = f"{len(fits)} seed" + "s" * (len(fits) > 1)
+        columns[f"{name}, {seeds}"] = figures(run, fits).apply(told, axis=1)
+    return pd.DataFrame(columns).fillna("–")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_utils.results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run")
+    args = parser.parse_args(arguments)
+    try:
+        table = results(Run.load(args.run))
+    except (ValueError, OSError) as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 1
+    print("|", *(f"| {name}" for name in table), "|")
+    print("|---" * (len(table.columns) + 1) + "|")
+    for name, cells in table.iterrows():
+        print(f"| {name} |", " | ".join(cells), "|")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The table of results says what the predictions of the fits say, and nothing else."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from fer_utils import metrics, results, runs
+from fer_utils.runs import Run
+
+
+@pytest.fixture
+def five(runs_folder):
+    """A copy of the synthetic run whose ``original`` fit became a second seed of its recipe."""
+    shutil.copytree(ROOT / "runs" / "synthetic", runs_folder / "five")
+    config = json.loads((runs_folder / "five/config.json").read_text())
+    for fit, seed in (("original", 7), ("hard", 8)):
+        path = runs_folder / "five/fits" / fit / "config.json"
+        old = json.loads(path.read_text())
+        recipe = config["recipe"] | {"seed": seed}
+        recipe.pop("ema", None)  # stored before there was such an option
+        runs.write_json(path, old | {"recipe": recipe})
+    return runs_folder / "five"
+
+
+def test_seeds_of_one_recipe_and_the_same_faces_are_taken_together(five):
+    run = Run.load("five")
+    assert {n: [f.name for f in fits] for n, fits in results.configurations(run).items()} == {
+        "this recipe": ["five", "five/original"]
+    }
+    table = results.figures(run, results.configurations(run)["this recipe"])
+    each = [fit.metrics["PrivateTest"] for fit in (run, run.fit("original"))]
+    for row, name in {"PrivateTest": "accuracy", "MCC": "mcc", "ECE, 15 bins": "ece"}.items():
+        values = [one[name] for one in each]
+        assert table.loc[row, ["mean", "sd"]].tolist() == pytest.approx(
+            [np.mean(values), np.std(values, ddof=1)], rel=1e-3
+        )
+    assert table.loc["PublicTest, mirror image averaged", "mean"] == pytest.approx(
+        np.mean([f.metrics["PublicTest"]["accuracy_flip"] for f in (run, run.fit("original"))])
+    )
+
+
+def test_a_part_of_the_faces_is_that_part(five):
+    run = Run.load("five")
+    tested = run.predictions.query("split == 'PrivateTest'")
+    right = tested[list(run.classes)].to_numpy().argmax(1) == tested["label"]
+    some = tested["row"].to_numpy()[::3]
+    run.store("copies", {"row": some})
+    table = results.figures(run, [run])
+    row = f"PrivateTest without copies of Training ({len(tested) - len(some):,})"
+    keep = ~np.isin(tested["row"], some)
+    assert table.loc[row, "mean"] == pytest.approx(right[keep].mean())
+    votes = run.faces(rows=tested["row"].to_numpy()).votes
+    sure = metrics.votes_by_class(votes, run.classes)[:, :-1].max(1) >= 6
+    row = f"PrivateTest where 6 of 10 voters agree ({sure.sum():,})"
+    assert table.loc[row, "mean"] == pytest.approx(right[sure].mean())
+
+
+def test_a_fit_that_was_not_scored_on_private_test_has_no_column(five):
+    path = five / "fits/original/metrics.json"
+    scores = json.loads(path.read_text())
+    runs.write_json(path, {"PublicTest": scores["PublicTest"]})
+    assert [f.name for f in results.configurations(Run.load("five"))["this recipe"]] == ["five"]
+
+
+def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
+    assert results.BEST not in results.results(Run.load("five")).index
+    runs.write_json(five / "fits/original/best_epoch.json", {"accuracy": 0.8125})
+    assert results.main(["five"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "| | this recipe, 2 seeds |" and printed[1] == "|---|---|"
+    assert "| best epoch on PrivateTest (invalid) | 81.2 |" in printed
+    assert any(
+        re.match(r"\| PrivateTest \| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \|", p)
+        for p in printed
+    )
+
+
+def test_no_such_run_is_one_line(runs_folder, capsys):
+    assert results.main(["nosuch"]) == 1
+    assert capsys.readouterr().err.startswith("results: no run named 'nosuch'")
