@@ -1,4 +1,4 @@
-"""The network of the report, drawn by its own table.
+"""The network of the report, and a deeper one; each drawn by its own table.
 
 ======== ============================ ============= ========= ==========
 block    layers                       output        field     parameters
@@ -66,7 +66,65 @@ class FerCNN(nn.Module):
         return self.fc(x.flatten(1))
 
 
-NETWORKS = {"FerCNN": FerCNN}  # what a run's config may name
+class Residual(nn.Module):
+    """ReLU(skip(x) + BN(conv(ReLU(BN(conv(x)))))): He et al. 2016, doi:10.1109/CVPR.2016.90.
+
+    The last norm's scale starts at 0, so that every block begins as its skip (Goyal et al.
+    2017, arXiv:1706.02677).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels_out), nn.ReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )  # fmt: skip
+        self.skip = nn.Identity()
+        if (channels_in, stride) != (channels_out, 1):
+            self.skip = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
+                nn.BatchNorm2d(channels_out),
+            )
+        self.relu = nn.ReLU()
+        nn.init.zeros_(self.body[4].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.skip(x) + self.body(x))
+
+
+class FerResNet(nn.Module):
+    """The deeper network: 13 convolutions with skips, in and out as ``FerCNN``.
+
+    ======== ============================ ============= ==========
+    block    layers                       output        parameters
+    ======== ============================ ============= ==========
+    stem     Conv 3×3 · BN · MaxPool 2     40 × 24 × 24        440
+    stage1   two Residual, 40              40 × 24 × 24      57920
+    stage2   two Residual, 40→80           80 × 12 × 12     205600
+    stage3   two Residual, 80→160         160 × 6 × 6       820800
+    fc       mean over places · Linear    7                   1127
+    ======== ============================ ============= ==========
+    """
+
+    def __init__(self, classes: int = 7):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 40, 3, padding=1, bias=False), nn.BatchNorm2d(40), nn.ReLU(),
+            nn.MaxPool2d(2),
+        )  # fmt: skip
+        self.stage1 = nn.Sequential(Residual(40, 40, 1), Residual(40, 40, 1))
+        self.stage2 = nn.Sequential(Residual(40, 80, 2), Residual(80, 80, 1))
+        self.stage3 = nn.Sequential(Residual(80, 160, 2), Residual(160, 160, 1))
+        self.fc = nn.Linear(160, classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, 1, 48, 48) -> (b, classes)
+        x = self.stage3(self.stage2(self.stage1(self.stem(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+NETWORKS = {"FerCNN": FerCNN, "FerResNet": FerResNet}  # what a run's config may name
 
 
 @torch.no_grad()

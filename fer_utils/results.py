@@ -23,7 +23,7 @@ from fer_utils.runs import Run
 from fer_utils.train.recipe import Recipe
 
 OURS = "this recipe"
-TITLES = {"original": "the original recipe"}
+TITLES = {"original": "the original recipe", "deeper": "the deeper network"}
 PERCENT, PLAIN = "accuracy, %", "figure"
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",

@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 import torch
 
 from fer_utils import model as model_module
-from fer_utils.model import FerCNN, layers
+from fer_utils.model import NETWORKS, FerCNN, FerResNet, layers
 
 KEYS = [
     *(f"layer{i}.{k}" for i in range(1, 5) for k in ("0.weight", "0.bias", "2.weight", "2.bias",
@@ -56,8 +57,28 @@ def test_docstring_fields_are_the_measured_ones():
         assert f"{height} × {width}" in line
 
 
-def test_logits_have_one_column_a_class():
-    assert FerCNN().eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)
+@pytest.mark.parametrize("network", NETWORKS.values())
+def test_logits_have_one_column_a_class(network):
+    assert network().eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)
+    assert network(3).eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 3)
+
+
+def test_the_deeper_networks_table_is_its_own():
+    model, sizes = FerResNet(), {}
+    for name, part in model.named_children():
+        part.register_forward_hook(lambda _, __, y, name=name: sizes.update({name: y.shape[1:]}))
+    model.eval()(torch.zeros(1, 1, 48, 48))
+    for name, part in model.named_children():
+        line = next(l for l in FerResNet.__doc__.splitlines() if l.strip().startswith(name))
+        assert line.split()[-1] == str(sum(p.numel() for p in part.parameters()))
+        assert " × ".join(map(str, sizes[name])) in line
+    convolutions = [r for r in layers(model) if r["kind"] == "Conv2d" and "skip" not in r["name"]]
+    assert f"{len(convolutions)} convolutions" in FerResNet.__doc__
+
+
+def test_a_residual_block_begins_as_its_skip():
+    x = torch.randn(4, 40, 6, 6)
+    assert torch.equal(FerResNet().stage1[0](x), x.relu())
     assert FerCNN(classes=3).eval()(torch.zeros(1, 1, 48, 48)).shape == (1, 3)
 
 

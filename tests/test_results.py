@@ -74,8 +74,7 @@ def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
     assert printed[0] == "| | this recipe, 2 seeds |" and printed[1] == "|---|---|"
     assert "| best epoch on PrivateTest (invalid) | 81.2 |" in printed
     assert any(
-        re.match(r"\| PrivateTest \| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \|", p)
-        for p in printed
+        re.match(r"\| PrivateTest \| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \|", p) for p in printed
     )
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fer_utils import cones, saliency
 from fer_utils.anatomy import checked
 from fer_utils.chains import Sign, split
-from fer_utils.model import FerCNN
+from fer_utils.model import FerCNN, FerResNet
 
 SIZE = 16
 METHODS = [
@@ -113,11 +113,12 @@ def small():
         return stirred(nn.Sequential(*block, nn.Flatten(), nn.Linear(256, 5))).double()
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [*range(24), "FerResNet"])
 def test_equals_captum_on_random_networks(seed, monkeypatch):
     """In float64, to 1e-10 of the largest value: in float32 ties of a max pool fall both ways."""
     attr = pytest.importorskip("captum.attr")
-    model, x, t = random_network(seed), faces(), torch.tensor([0, 3, 4])
+    model = stirred(FerResNet(5)).double() if seed == "FerResNet" else random_network(seed)
+    x, t = faces(), torch.tensor([0, 3, 4])
     layer = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     noise = torch.randn(
         3, 4, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=x.dtype

@@ -255,6 +255,17 @@ def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
     assert epochs.main(["a", "b"]) == 1 and "2 of 3 epochs were kept" in capsys.readouterr().err
 
 
+def test_the_deeper_network_is_a_fit_beside_the_reports(runs_folder, few_faces, monkeypatch):
+    monkeypatch.setattr("fer_utils.synthetic.faces", lambda *_: few_faces)
+    arguments = "--run a --fit deeper --network FerResNet --epochs 1 --batch 64 --precision float32"
+    assert main(arguments.split()) == 0
+    fit = runs.Run.load("a", "deeper")
+    assert fit.config["network"] == fit.config["recipe"]["network"] == "FerResNet"
+    tested = few_faces.of("PrivateTest")
+    right = fit.predict(tested.images).argmax(1) == tested.labels
+    assert right.mean() == pytest.approx(fit.metrics["PrivateTest"]["accuracy"])
+
+
 def test_a_set_without_private_test_is_whole_at_once(runs_folder, few_faces):
     some = few_faces[few_faces.split != "PrivateTest"]
     recipe, source = Recipe(epochs=1, batch=32), {"kind": "fer2013"}
@@ -280,6 +291,7 @@ def command(*arguments, **more):
         (["--run", "x", "--data", "nosuch.csv"], "nosuch.csv"),
         (["--run", "x", "--nosuch"], "unrecognized"),
         (["--run", "x", "--preset", "nosuch"], "nosuch"),
+        (["--run", "x", "--network", "FerResNet"], "--fit deeper"),
     ],
 )
 def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):

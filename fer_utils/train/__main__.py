@@ -63,7 +63,7 @@ def options() -> argparse.ArgumentParser:
     add("--faces-seed", type=int, default=0, help="their seed (%(default)s)")
     add("--preset", default="default", help="their preset (%(default)s)")
     add("--recipe", choices=RECIPES, default="ours", help="what the options below start from")
-    add("--network", choices=NETWORKS)
+    add("--network", choices=NETWORKS, help="another than FerCNN is a --fit of a run")
     add("--epochs", type=positive(int), help="default: the recipe's, 10 on synthetic faces")
     add("--batch", type=positive(int), help="faces a step")
     add("--optimiser", choices=("sgd", "adam"))
@@ -127,6 +127,11 @@ def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs
     """What the options ask for; None from all processes but the first."""
     torch.empty(0, device=device)
     path = runs.run_path(args.run, args.fit)
+    if recipe.network != Recipe.network and not args.fit:
+        raise TrainingError(
+            f"the chapters look into a run's {Recipe.network}: train {recipe.network} beside it, "
+            "with --fit deeper for instance"
+        )
     trained(path, not args.no_private)  # refuses before any work
     if args.data:
         faces, source = data.load(args.data), {"kind": "fer2013"}
