@@ -68,7 +68,11 @@ def test_a_fit_that_was_not_scored_on_private_test_has_no_column(five):
 
 def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
     assert results.BEST not in results.results(Run.load("five")).index
+    assert results.choosing(Run.load("five")).startswith("No fit kept its epochs")
     runs.write_json(five / "fits/original/best_epoch.json", {"accuracy": 0.8125})
+    last = Run.load("five", "original").metrics["PrivateTest"]["accuracy"]
+    told = f"81.2% instead of {last:.1%} (mean of 1 fits that kept their epochs): {81.25 - 100 * last:.1f} p"
+    assert told in results.choosing(Run.load("five"))
     assert results.main(["five"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "| | this recipe, 2 seeds |" and printed[1] == "|---|---|"
