@@ -22,7 +22,7 @@ PARTS = {
     "derivations": ("fer_utils/derivations", "derivations"),
     "saliency": ("fer_utils/saliency.py", "saliency"),
     "filters": ("fer_utils/filters", "filters"),
-    "data": ("fer_utils/data", "data data_damaged fuzz"),
+    "data": ("fer_utils/data", "data data_damaged predict fuzz"),
 }
 CONFIG = """[cosmic-ray]
 module-path = "{module}"

@@ -29,9 +29,12 @@ from test_data import (
     write_tree,
 )
 
-from fer_utils.data import VOTE_COLUMNS, DataError, checks, load
+from fer_utils.data import EMOTIONS, VOTE_COLUMNS, DataError, checks, load, read_face, text
 from fer_utils.data.faces import pixel_checksum
+from fer_utils.data.parquet import label_of
+from fer_utils.data.sources import Bounded, Budget
 from fer_utils.data.text import read_rows
+from fer_utils.data.votes import read_votes
 
 FACES = some_faces(sizes=(4, 2, 1))
 TEXT = csv_text(FACES)
@@ -343,6 +346,71 @@ def test_what_is_wrong_in_a_folder_is_named_with_its_place(tmp_path, name, says)
     write_tree(tmp_path, TREES[name])
     with pytest.raises(DataError, match=says):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "read", "says"),
+    [
+        ("votes.csv", 16 << 20, read_votes, "more than 16 MiB; expected FER"),
+        ("face.png", 64 << 20, read_face, "64 MB; expected at most 64; save it smaller"),
+    ],
+)
+def test_a_file_too_large_is_told_by_the_limit(tmp_path, name, size, read, says):
+    path = tmp_path / name
+    path.touch()
+    os.truncate(path, size)  # as large as may be: refused for what is in it
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert says not in str(caught.value)
+    os.truncate(path, size + 1)
+    with pytest.raises(DataError, match=says):
+        read(path)
+
+
+def test_what_is_unpacked_is_counted_and_bounded():
+    budget = Budget("x.zip")
+    budget.spend(2 << 30)
+    with pytest.raises(DataError, match=r"x\.zip: unpacks to more than 2048 MiB; expected FER2013"):
+        budget.spend(1)
+    budget = Budget("x", 20)
+    stream = Bounded(io.BytesIO(bytes(range(16))), budget)
+    assert stream.read(3) == b"\0\1\2" and budget.left == 17
+    assert stream.seek(8) == 8 and budget.left == 12
+    assert stream.seek(2) == 2 and budget.left == 12  # backwards costs nothing, reading does
+    assert stream.seek(1, 1) == 3 and budget.left == 11
+    with pytest.raises(DataError, match="more than 0 MiB"):
+        stream.read()
+    whole = Bounded(io.BytesIO(b"12345"), Budget("x", 5))
+    assert whole.seek(0, 2) == 5 and whole.budget.left == 0
+
+
+def test_unlabelled_rows_of_both_test_splits_are_told_apart_by_their_number(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "TEST_SPLIT", 2)
+    rows = [ROWS[1].split(b",")[1] + b"\n"] * 5
+    (tmp_path / "test.csv").write_bytes(b"pixels\n" + b"".join(rows[:4]))
+    assert load(tmp_path / "test.csv").split.tolist() == ["PublicTest"] * 2 + ["PrivateTest"] * 2
+    (tmp_path / "test.csv").write_bytes(b"pixels\n" + b"".join(rows))
+    assert set(load(tmp_path / "test.csv").split) == {"PublicTest"}
+
+
+def test_places_in_messages_are_the_files_own(tmp_path):
+    (tmp_path / "f.csv").write_bytes(TEXT + b"\n" * 1001)
+    lines = TEXT.count(b"\n")
+    with pytest.raises(DataError, match=f"line {lines + 1}: 1001 empty lines; expected a face"):
+        load(tmp_path / "f.csv")
+    (tmp_path / "f.csv").write_bytes(edited(3, 2, b'"abcdefghijklmnopqrstuvwxyz'))
+    with pytest.raises(DataError, match=r'"abcdefghi.* … .*qrstuvwxyz.*; expected a quote at both'):
+        load(tmp_path / "f.csv")
+    (tmp_path / "f.csv").write_bytes(edited(3, 2, b'Training"'))
+    with pytest.raises(DataError, match="a quote at both ends"):
+        load(tmp_path / "f.csv")
+
+
+def test_a_label_beyond_the_names_of_its_column_is_refused():
+    assert label_of(1, ["sad", "happy"], "row 0") == EMOTIONS.index("Happy")
+    for number in (7, 8):
+        with pytest.raises(DataError, match=f"row 0: label '{number}'; expected 0 to 6"):
+            label_of(number, ["sad"] * 7, "row 0")
 
 
 def test_two_folders_that_fit_the_ids_are_told_apart_by_train_alone(tmp_path):

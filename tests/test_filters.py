@@ -113,6 +113,25 @@ def test_the_cone_gives_the_middle_units_activation(small):
             assert torch.allclose(activation(crops), maps[..., unit[0], unit[1]], atol=1e-6)
 
 
+@pytest.mark.parametrize("more", [{"dilation": 2, "padding": 2}, {"groups": 2, "padding": 1},
+                                  {"padding": "same"}], ids=str)  # fmt: skip
+def test_one_filters_activation_is_its_column_in_any_kind_of_convolution(more):
+    model = stirred(nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding="same"), nn.LeakyReLU(0.05), nn.BatchNorm2d(4),
+        nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, **more), nn.Flatten(), nn.Linear(384, 5),
+    ))  # fmt: skip
+    activation, _ = filters.cone(model, "4", (1, SIZE, SIZE))
+    assert activation.__name__ == "by_cone"
+    unit = filters.receptive_field(model, "4", (1, SIZE, SIZE)).middle[0]
+    x, which = faces(6), torch.arange(6)
+    box = filters.receptive_field(model, "4", (1, SIZE, SIZE)).box(unit)
+    crops = x[(slice(None), slice(None), *box)]
+    with torch.no_grad():
+        wanted = model[:5](x)[:, :, unit[0], unit[1]]
+        assert torch.allclose(activation(crops), wanted, atol=1e-6)
+        assert torch.allclose(activation(crops, which), wanted.diagonal(), atol=1e-6)
+
+
 def test_the_whole_network_is_used_where_the_cone_would_lie():
     class Centred(nn.Module):  # a by-pass over a padded layer: its size changes without padding
         def __init__(self):
@@ -153,6 +172,9 @@ def test_responses_and_patches_are_the_middle_units_and_their_crops(small):
     assert torch.allclose(strongest.activation[:, -1], found.activation.amin(0))
     mean = filters.mean_patch(small, "4", x, count=40, found=found)
     assert torch.allclose(mean, strongest.pixels.mean(1), atol=1e-6)
+    many = faces(130)
+    hundred = filters.top_patches(small, "4", many, [3], 100).pixels.mean(1)
+    assert torch.allclose(filters.mean_patch(small, "4", many, [3]), hundred, atol=1e-6)
 
 
 def test_a_linear_filters_optimum_is_its_kernels_sign():
