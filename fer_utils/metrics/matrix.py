@@ -130,12 +130,6 @@ def holm(p):
     return adjusted
 
 
-def two_sided(z):
-    from scipy.special import erfc
-
-    return erfc(abs(np.asarray(z)) / np.sqrt(2))
-
-
 def pairs(matrix, classes):
     """Every pair of classes, the most confused first.
 
@@ -144,7 +138,7 @@ def pairs(matrix, classes):
     p(first as second) - p(second as first). Their intervals join the two Wilson intervals
     (Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I).
 
-    - ``asymmetry_p``: two-proportion z test of 'no asymmetry', Holm over the pairs.
+    - ``asymmetry_p``: Fisher's exact test of 'no asymmetry', Holm over the pairs.
     - ``below``: the ranks of the pairs that are surely confused more. Every pair is compared
       with every other, Holm's correction over all of them: the interval of the difference,
       joined from both with the correlation that shared rows give (Zou 2007,
@@ -155,6 +149,7 @@ def pairs(matrix, classes):
     Pairs with a class that has no face are left out.
     """
     import pandas as pd
+    from scipy.stats import fisher_exact
 
     matrix = np.asarray(matrix, dtype=np.float64)
     k, support = len(matrix), matrix.sum(axis=1)
@@ -180,10 +175,8 @@ def pairs(matrix, classes):
             "asymmetry_hi": p - q + np.hypot(p_hi - p, q - q_lo),
         }
     )
-    pooled = (x + y) / (n + m)
-    table["asymmetry_p"] = holm(
-        two_sided(ratio(p - q, np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)), empty=0.0))
-    )
+    tables = np.stack([x, n - x, y, m - y], axis=1).reshape(-1, 2, 2).astype(np.int64)
+    table["asymmetry_p"] = holm(np.array([fisher_exact(each).pvalue for each in tables]))
     sure = _surely_above(matrix, i, j)
     table["best_rank"], table["worst_rank"] = 1 + sure.sum(axis=0), len(i) - sure.sum(axis=1)
     order = np.argsort(-table["confusability"].to_numpy(), kind="stable")

@@ -220,6 +220,12 @@ def agreement(votes):
     return found
 
 
+def crowd_agreement(votes):
+    """The share of faces whose label is the crowd's plurality (ties and others count against)."""
+    faces = votes["faces"]  # label, prediction, plurality, agreement
+    return float(np.einsum("kpka->", faces[:, :, : len(votes["classes"])]) / faces.sum())
+
+
 def accuracy_by_agreement(votes):
     """Table: votes for the class with most votes, faces, accuracy against the label, lo, hi."""
     import pandas as pd

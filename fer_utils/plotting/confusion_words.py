@@ -27,9 +27,17 @@ REPORT_RECALL = {
     "Neutral": 0.46,
 }
 
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "mcc": "MCC",
+    "kappa": "Cohen's κ",
+    "top2": "top-2 accuracy",
+}
 READINGS = {
     "label": "against the label, every face",
-    "label_sure": "against the label, where 6 voters agree",
+    "label_sure": "against the label, where at least 6 voters agree",
     "label_confirmed": "against the label, where the crowd confirms it",
     "crowd": "against the crowd's plurality",
 }
@@ -72,11 +80,13 @@ def pair_table(table: pd.DataFrame, most: int = 6) -> pd.DataFrame:
     rows = {
         "pair": pair_names(shown),
         "ranks left open": [f"{r.best_rank}–{r.worst_rank}" for r in shown.itertuples()],
-        "faces": shown["faces"].to_numpy(),
+        "mistakes": shown["faces"].to_numpy(),
         "confusability, %": [said_percent(r.confusability, r.lo, r.hi) for r in shown.itertuples()],
         "first taken for second, %": [percent(v, 1) for v in shown["first_as_second"]],
         "second taken for first, %": [percent(v, 1) for v in shown["second_as_first"]],
-        "p of no asymmetry (Holm)": [f"{v:.2g}" for v in shown["asymmetry_p"]],
+        "p of no asymmetry (Holm)": [
+            "< 0.001" if v < 0.001 else f"{v:.2g}" for v in shown["asymmetry_p"]
+        ],
     }
     return pd.DataFrame(rows, index=shown["rank"])
 
@@ -115,16 +125,21 @@ def leaders(table: pd.DataFrame) -> str:
         return "No pair of classes is ever confused on these faces."
     first, also = table.iloc[0], metrics.claim(table, [])["leaders"].iloc[1:]
     also = also[also["rank"] > 1]
-    text = (
-        f"Most confused is **{pair_names(table)[0]}** (one is taken for the other in "
-        f"{said_percent(first['confusability'], first['lo'], first['hi'])} of their faces, "
-        "mean of both directions)"
+    rate = said_percent(first["confusability"], first["lo"], first["hi"])
+    measured = (
+        f"**{pair_names(table)[0]}** (one is taken for the other in {rate} of their faces, mean "
+        "of both directions"
     )
     if first["best_rank"] == first["worst_rank"]:
-        return text + ", clear of every other pair."
+        return f"Most confused is {measured}), clear of every other pair."
+    text = f"Highest stands {measured}; {said_rank(first)}, {first['faces']} mistakes)"
     if len(also) > 4:
         return text + f", but {len(also) + 1} of {len(table)} pairs may be first."
-    return text + (f"; {listed(pair_names(also))} may be as well." if len(also) else ".")
+    ranked = [
+        f"{name} ({said_rank(row)})"
+        for name, (_, row) in zip(pair_names(also), also.iterrows(), strict=True)
+    ]
+    return text + (f"; {listed(ranked)} may lead as well." if ranked else ".")
 
 
 def verdict(table: pd.DataFrame, claimed) -> str:
@@ -244,11 +259,23 @@ def agreements(votes: dict, table: pd.DataFrame, voters: np.ndarray, classes) ->
     if lead == ours:
         differ = f"Two voters differ most over {lead}, and so does the network"
     alike = "" if np.isnan(alike) else f" (rank correlation over the pairs {alike:.2f})"
+    counts = votes["faces"]  # label, prediction, plurality, votes for it
+    total, most = counts.sum(), counts.shape[-1] - 1
+    best = counts.sum((0, 1, 2)) @ np.arange(most + 1) / (total * most)
+    crowd = metrics.crowd_agreement(votes)
+    network = np.einsum("kkcv->", counts) / total
+    habits = (
+        ": it has learned habits of the labellers that the crowd does not share"
+        if network > crowd
+        else ""
+    )
     return (
         f"A random voter agrees with the network on {said_percent(*agree['prediction'])} of the "
         f"faces, with the label on {said_percent(*agree['label'])}, with another voter on "
         f"{said_percent(*agree['voter'])}: the network agrees with a person **{verdict}** "
-        f"another person does. {differ}{alike}."
+        f"another person does. No answer could do better than {percent(best)} %, which always "
+        f"giving a face's most frequent one would reach. That one is the label on {percent(crowd)} "
+        f"% of the faces, the network's answer on {percent(network)} %{habits}. {differ}{alike}."
     )
 
 

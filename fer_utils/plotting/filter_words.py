@@ -72,7 +72,7 @@ def carriers(cards: dict, classes: tuple[str, ...], most: int = 3) -> list[dict]
             "random net": f"{np.nan_to_num(cards['tuning_random'])[:, k].max():+.2f}",
             "most missed": ", ".join(map(str, missed)),
             "logit lost": f"{cards['logit_fall'][missed[0], k]:+.2f}",
-            "recall lost": f"{cards['recall_fall'][missed[0], k]:+.1%}",
+            "recall lost, points": f"{100 * cards['recall_fall'][missed[0], k]:+.1f}",
             "test faces": int(cards["tested"][k]),
         })  # fmt: skip
     return rows
@@ -128,15 +128,15 @@ def on_trust(cards: dict, gap: float, missed: np.ndarray) -> str:
     )
     plain, natural = np.median(cards["restarts"], axis=1)
     patch, optimum, free, other = cards["usefulness"]
-    better = "the mean patch" if patch > max(optimum, free) else "an optimum"
     useful = max(patch, optimum, free) - max(other, 1 - other)
     return (
         f"Weights: {belong}, and {len(missed)} optima, sought anew from the same noise in all "
         f"{int(cards['steps'])} steps, {anew}. "
         f"Diversity: two optima of a filter correlate by {plain:.2f} with free pixels and "
         f"{natural:.2f} under the natural prior (median), so {_alike(natural)}. Use: "
-        f"{better} tells best which patch excites more, in {max(patch, optimum, free):.0%} of "
-        f"pairs; another filter's card in {other:.0%}. "
+        f"the card tells which of two patches excites more in {min(patch, optimum, free):.0%} to "
+        f"{max(patch, optimum, free):.0%} of the pairs, by the picture that is asked, another "
+        f"filter's in {other:.0%}; one among these pictures is not surely better. "
         + ("The cards say something about their filters, and leave much unsaid."
            if useful > 0.02 else "**The cards are of no use for telling patches apart.**")
     )  # fmt: skip
@@ -185,8 +185,9 @@ def on_spare(cards: dict, classes: tuple[str, ...]) -> str:
     fall = np.nan_to_num(cards["recall_fall"])
     k, dearest = np.unravel_index(fall.argmax(), fall.shape)
     cost = (
-        f"silencing a single filter costs a class at most {fall.max():.1%} of its recall "
-        f"(filter {k}, {classes[dearest]})"
+        f"silencing a single filter costs a class at most {100 * fall.max():.1f} points of recall "
+        f"(filter {k}, {fall.max() * cards['tested'][dearest]:.0f} of {cards['tested'][dearest]} "
+        f"faces of {classes[dearest]}; the most among {fall.size} such losses)"
         if fall.max() > 0 else "no single filter's silence costs any class recall"
     )  # fmt: skip
     return f"{told[0].upper()}{told[1:]}; {cost}."

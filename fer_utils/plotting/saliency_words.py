@@ -81,33 +81,26 @@ def halves(maps: dict, method: str, classes) -> str:
 def answer(s: dict, maps: dict, run_name: str, classes) -> str:
     """The chapter's answer, one paragraph."""
     k, _, _, n = s["values"].shape
-    full = [m for m, won in finders(s).items() if won == TRUTH]
+    beat, out, (best, won) = finders(s), ignoring(s), nearest(s)
     control, theirs = best_control(s, "pointing game")
     found = (
         f"on {n} synthetic faces whose expressive pixels are known, and for {k} "
         f"network{'s' * (k > 1)} trained on such faces, the strongest pixel of the "
         f"plain gradient lies in the expression on {value(s, 'gradient', 'pointing game')} of the "
         f"faces, that of the best control ({control}) on {theirs}; it surely beats the controls "
-        f"on {finders(s)['gradient']} of 3 scores. "
+        f"on {beat['gradient']} of 3 scores. "
     )
-    best, won = nearest(s)
-    if full:
-        told = listed(full)
-        found += f"**{told[0].upper()}{told[1:]} pass{'es' * (len(full) == 1)} all three**"
-        kept = [m for m in full if m in ignoring(s)]
+    for name in out:
         found += (
-            ", but keeps most of its map's order when the layers lose what they "
-            "learned, and so shows the face more than the network. "
-            if kept
-            else ". "
+            f"{name[0].upper()}{name[1:]} does on {beat[name]}, but keeps most of its map's order "
+            "when the layers lose what they learned. "
         )
     if best is None:
         return found + (
             "**No method that asks the network surely finds the expressive pixels better than the "
             "controls do**, so these pictures can't be trusted to show where it looks."
         )
-    if won < TRUTH:
-        found += f"Of those that ask the network **{best} comes nearest, with {won} of {TRUTH}**. "
+    found += f"Of those that ask the network **{best} comes nearest, with {won} of {TRUTH}**. "
     shown, _ = nearest(s, [str(m) for m in maps["methods"]])
     if shown is None:
         return found + f"Mean maps of `{run_name}` by such a method are not at hand."
@@ -151,13 +144,20 @@ def inside(maps: np.ndarray, mask: np.ndarray) -> str:
     )
 
 
-def few_faces(hits: dict, known: int, error: float) -> str:
-    """Where the strongest pixels of a handful of faces lie."""
+def few_faces(hits: dict, known: int, error: np.ndarray, gain: np.ndarray) -> str:
+    """Where the strongest pixels of a handful of faces lie.
+
+    Args:
+        error, gain: of each face, what integrated gradients should sum to less what they do, and
+            what they should sum to.
+    """
+    worst = int(abs(error).argmax())
     told = listed(f"{name} {n}" for name, n in hits.items())
     return (
         f"On how many of the {known} faces with an expression does the strongest pixel lie inside "
         f"it? {told}. The sums of integrated gradients miss the difference of the scores by at "
-        f"most {error:.1g} nats. A few faces prove nothing; the next section counts over many."
+        f"most {abs(error[worst]):.1f} nats, on a face where it is "
+        f"{gain[worst]:.1f}: the path has more kinks than points. A few faces prove nothing; the next section counts over many."
     )
 
 
@@ -168,7 +168,8 @@ def peaks(maps: dict, classes, method: str = "occlusion") -> str:
     for k, name in enumerate(classes):
         map_ = maps["signed"][i, k].astype(np.float64)
         if maps["count"][k] >= FEW:
-            row = int(map_.argmax()) // map_.shape[1]
+            # windows make plateaus: their middle, not the first of their rows
+            row = int(np.argwhere(map_ >= map_.max() - 0.005)[:, 0].mean())
             band = next(
                 str(b)
                 for b, (a, z) in zip(maps["bands"], maps["band_rows"], strict=True)

@@ -129,12 +129,17 @@ def verdict(s: dict | None) -> str:
     names, own, fewest = [str(m) for m in s["methods"]], _own(s), readers(s)
     told = [names[i] for i in own if names[i] in fewest]
     (hits, lo, hi), first = _hits(s, 1), names.index("gradient")
+    rivals = [i for i in range(len(names)) if i not in own]
+    rival = max(rivals, key=hits.__getitem__)
     best = max(own, key=hits.__getitem__)
     return (
         f" A planted mark that gives {s['marked']} away is betrayed to a reader who doesn't know of "
         f"it by {len(told)} of {len(own)} methods ({listed(told)}); {names[best]} has its strongest "
         f"pixel there on {hits[best]:.0%} [{lo[best]:.0%}, {hi[best]:.0%}] of the faces, the plain "
-        f"gradient on {hits[first]:.0%} [{lo[first]:.0%}, {hi[first]:.0%}]."
+        f"gradient on {hits[first]:.0%} [{lo[first]:.0%}, {hi[first]:.0%}], and "
+        f"{names[rival].removeprefix('control: ')}, which never ask the network, on "
+        f"{hits[rival]:.0%}: that a map points there proves nothing until a network without the "
+        f"mark in its training is asked too ({names[best]}: {_hits(s, 0)[0][best]:.0%})."
     )
 
 
