@@ -7,8 +7,8 @@ Floors, each importing only from those below it::
     4  train
     3  runs · plotting · faithfulness
     2  saliency · filters
-    1  synthetic · metrics · derivations · anatomy · cones
-    0  data · model · chains · revision
+    1  synthetic · metrics · derivations · anatomy · cones · model
+    0  data · chains · revision
 """
 
 __version__ = "1.0.0"

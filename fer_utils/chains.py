@@ -16,36 +16,11 @@ import itertools
 import torch
 from torch import nn
 
-ELEMENTWISE = (
-    nn.LeakyReLU,
-    nn.ReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-    nn.Hardtanh,
-    nn.ReLU6,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.BatchNorm2d,
-)
-
-
 RISING = (
-    nn.LeakyReLU,
-    nn.ReLU,
-    nn.ELU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-    nn.ReLU6,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-)
+    nn.LeakyReLU, nn.ReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ReLU6, nn.Identity,
+    nn.Dropout, nn.Dropout2d,
+)  # fmt: skip
+ELEMENTWISE = (*RISING, nn.GELU, nn.SiLU, nn.Hardtanh, nn.BatchNorm2d)
 
 
 class Sign(nn.Module):

@@ -13,7 +13,7 @@ mass_in_mask        what share of the map lies in the mask?                 high
 rank_accuracy       of the |mask| strongest pixels, how many lie in it?     high
 deletion            class probability while the strongest go first          low
 insertion           the same while they come back first                     high
-randomisation       rank correlation with the map of a random network       low
+random network      rank correlation with its map of the same face          low
 cascading           the same, layer by layer from the output                falling
 stability           rank correlation with the map of a noisy face           high
 =================== ======================================================= ==============
@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from . import saliency
-from .anatomy import checked, chunk_size, private_copy, whole_number
+from .anatomy import checked, private_copy, whole_number
 
 
 def centre_prior(images):
@@ -145,18 +145,10 @@ def _curve(model, images, target, maps, fill, steps, removing):
         first = rank < round(share * rank[0].numel())
         mixed = torch.where(first, cover, images) if removing else torch.where(first, images, cover)
         with torch.no_grad():
-            curve.append(
-                torch.cat(
-                    [
-                        twin(x).softmax(1).gather(1, t[:, None])
-                        for x, t in zip(
-                            mixed.split(chunk_size(images)),
-                            target.split(chunk_size(images)),
-                            strict=True,
-                        )
-                    ]
-                )
-            )
+            p = [
+                twin(x).softmax(1).gather(1, t[:, None]) for x, t in saliency.chunks(mixed, target)
+            ]
+        curve.append(torch.cat(p))
     return torch.cat(curve, dim=1)
 
 
@@ -183,15 +175,6 @@ def randomised(model, seed=0, only=None):
             if hasattr(module, "reset_parameters") and (only is None or name in only):
                 module.reset_parameters()
     return twin
-
-
-def randomisation(method, model, images, target, seed=0):
-    """Rank correlation with the map of a random network: (n,), 1 = the network is ignored.
-
-    ``method(model, images, target) -> maps``; with random choices inside, give it its own seed.
-    """
-    other = randomised(model, seed)
-    return rank_correlation(method(model, images, target), method(other, images, target))
 
 
 def weighted_layers(model):

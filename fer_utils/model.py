@@ -23,8 +23,11 @@ code, so that weights published with it load with ``strict=True``.
 
 from __future__ import annotations
 
-import torch
+import copy
+
 from torch import Tensor, nn
+
+from fer_utils.chains import calls
 
 SLOPE = 0.05  # LeakyReLU's, below zero
 
@@ -127,7 +130,6 @@ class FerResNet(nn.Module):
 NETWORKS = {"FerCNN": FerCNN, "FerResNet": FerResNet}  # what a run's config may name
 
 
-@torch.no_grad()
 def layers(model: nn.Module, size: int = 48) -> list[dict]:
     """One row a leaf layer, measured on a blank input: what goes in, what comes out, its cost.
 
@@ -136,30 +138,14 @@ def layers(model: nn.Module, size: int = 48) -> list[dict]:
         ``parameters``, and ``macs``: multiply-adds for one face (convolutions and linear
         layers; the rest is below one per cent).
     """
-    rows, hooks = [], []
-
-    def record(name):
-        def hook(module, inputs, output):
-            parameters = sum(p.numel() for p in module.parameters())
-            macs = 0
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                positions = output[0, 0].numel() if output.ndim == 4 else 1
-                macs = module.weight.numel() * positions
-            rows.append({
-                "name": name, "kind": type(module).__name__,
-                "input": tuple(inputs[0].shape[1:]), "output": tuple(output.shape[1:]),
-                "parameters": parameters, "macs": macs,
-            })  # fmt: skip
-
-        return hook
-
-    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    was_training = model.training
-    try:
-        hooks = [m.register_forward_hook(record(n)) for n, m in leaves]
-        model.eval()(next(model.parameters()).new_zeros(1, 1, size, size))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
+    rows, face = [], next(model.parameters()).new_zeros(1, 1, size, size)
+    for name, module, given, output in calls(copy.deepcopy(model).eval(), face):
+        macs = 0
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            macs = module.weight.numel() * (output[0, 0].numel() if output.ndim == 4 else 1)
+        rows.append({
+            "name": name, "kind": type(module).__name__,
+            "input": tuple(given.shape[1:]), "output": tuple(output.shape[1:]),
+            "parameters": sum(p.numel() for p in module.parameters()), "macs": macs,
+        })  # fmt: skip
     return rows

@@ -38,7 +38,7 @@ def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
     twin, target = checked(model, images, target)
     thin_first(twin)
-    return torch.cat([_gradient(twin, x, t) for x, t in _chunks(images, target)])
+    return torch.cat([_gradient(twin, x, t) for x, t in chunks(images, target)])
 
 
 def gradient_times_input(model, images, target):
@@ -133,7 +133,7 @@ def guided_backprop(model, images, target):
     the graph, not on modules. ValueError where the network has neither.
     """
     twin, target = checked(model, images, target)
-    return torch.cat([_gradient(twin, x, t, guide=True) for x, t in _chunks(images, target)])
+    return torch.cat([_gradient(twin, x, t, guide=True) for x, t in chunks(images, target)])
 
 
 def blurred(images, sigma=4.0):
@@ -287,7 +287,7 @@ def _cam(model, images, target, layer, weigh):
 
     twin.get_submodule(name).register_forward_hook(keep)
     maps = []
-    for x, t in _chunks(images.detach(), target):
+    for x, t in chunks(images.detach(), target):
         kept.clear()
         with torch.enable_grad():
             chosen = twin(x).gather(1, t[:, None]).sum()
@@ -303,10 +303,10 @@ def _cam(model, images, target, layer, weigh):
 
 def _target_logits(twin, images, target):
     with torch.no_grad():
-        return torch.cat([twin(x).gather(1, t[:, None])[:, 0] for x, t in _chunks(images, target)])
+        return torch.cat([twin(x).gather(1, t[:, None])[:, 0] for x, t in chunks(images, target)])
 
 
-def _chunks(images, target):
+def chunks(images, target):
     step = chunk_size(images)
     return zip(images.split(step), target.split(step), strict=True)
 

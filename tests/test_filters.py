@@ -247,8 +247,6 @@ def test_optima_lie_between_the_data_and_the_certified_bound(small):
     with torch.no_grad():
         again = activation(high.pictures[:, 1]).diagonal()
     assert torch.allclose(again, high.activation[:, 1], atol=1e-6)
-    ratio = filters.ratio(high.activation, found)
-    assert torch.equal(ratio.isnan().any(1), found.activation.amax(0) <= 0)
 
 
 def test_the_bound_of_two_layers_by_hand():

@@ -28,23 +28,7 @@ from .faces import EMOTIONS, SPLITS, DataError, Faces
 from .portrait import read_face
 from .recognise import read_path
 from .votes import COLUMNS as VOTE_COLUMNS
-from .votes import agreement, join_votes, not_a_face, plurality
-
-__all__ = [
-    "EMOTIONS",
-    "SPLITS",
-    "VOTE_COLUMNS",
-    "DataError",
-    "Description",
-    "Faces",
-    "agreement",
-    "describe",
-    "load",
-    "not_a_face",
-    "plurality",
-    "published",
-    "read_face",
-]
+from .votes import join_votes, plurality
 
 log = logging.getLogger(__name__)
 

@@ -93,14 +93,11 @@ def describe(faces: Faces) -> Description:
     copies = [np.array(rows) for rows in groups.values() if len(rows) > 1]
     labels = faces.labels
     conflicts = [rows for rows in copies if len(set(labels[rows]) - {UNLABELLED}) > 1]
-    across = Counter()
-    for rows in copies:
-        inside = Counter(faces.split[rows].tolist())
-        for i, split in enumerate(SPLITS):
-            for earlier in SPLITS[:i]:
-                if inside[split] and inside[earlier]:
-                    across[split, earlier] += inside[split]
+    inside = [Counter(faces.split[rows].tolist()) for rows in copies]
     pairs = [(split, earlier) for i, split in enumerate(SPLITS) for earlier in SPLITS[:i]]
+    across = {(s, e): sum(c[s] for c in inside if c[e]) for s, e in pairs}
+    counts = np.zeros((len(EMOTIONS) + 1, len(SPLITS)), int)  # UNLABELLED, -1, is the last row
+    np.add.at(counts, (labels, [SPLITS.index(split) for split in faces.split]), 1)
     flat = faces.images.reshape(len(faces), -1)
     known = faces.images[faces.split == "Training"]
     known = known if len(known) else faces.images
@@ -108,17 +105,12 @@ def describe(faces: Faces) -> Description:
     return Description(
         faces=len(faces),
         published=published(faces),
-        counts=np.array(
-            [
-                [((labels == k) & (faces.split == s)).sum() for s in SPLITS]
-                for k in range(len(EMOTIONS))
-            ]
-        ),
-        unlabelled=np.array([((labels == UNLABELLED) & (faces.split == s)).sum() for s in SPLITS]),
+        counts=counts[:-1],
+        unlabelled=counts[-1],
         distinct=len(groups),
         copy_groups=len(copies),
         conflicting_groups=len(conflicts),
-        copies_across={pair: across[pair] for pair in pairs if across[pair]},
+        copies_across={pair: count for pair, count in across.items() if count},
         conflicting_rows=np.sort(np.concatenate(conflicts)) if conflicts else np.array([], int),
         blank_rows=np.flatnonzero(flat.max(axis=1) == flat.min(axis=1)),
         mean=mean,

@@ -1,7 +1,7 @@
 """What every reader returns, and the one kind of complaint: ``Faces``, ``DataError``."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -58,20 +58,10 @@ class Faces:
 
     def __getitem__(self, rows) -> "Faces":
         """The faces that a mask, slice or array of rows selects (one number: a set of one)."""
-        if isinstance(rows, (int, np.integer)):
-            rows = np.array([rows])
-
-        def part(values):
-            return None if values is None else values[rows]
-
-        return Faces(
-            self.images[rows],
-            self.labels[rows],
-            self.split[rows],
-            part(self.votes),
-            part(self.action_units),
-            part(self.masks),
-        )
+        rows = np.array([rows]) if isinstance(rows, (int, np.integer)) else rows
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: v[rows] for name, v in own.items() if isinstance(v, np.ndarray)}
+        return replace(self, notes=(), **arrays)
 
     def of(self, split: str) -> "Faces":
         """The faces of one split."""

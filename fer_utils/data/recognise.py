@@ -1,13 +1,13 @@
 """Which layout a file or folder is, told by its first bytes and what lies in it, not by names."""
 
 import gzip
-import tarfile
-import zipfile
 import zlib
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tarfile import TarError
+from zipfile import BadZipFile
 
 from .faces import DataError, Faces, reason
 from .folders import is_picture, read_folders, read_unlabelled
@@ -36,17 +36,8 @@ def read_path(path: Path) -> Faces:
             return read_stream(stream, name, 0)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file or folder; expected {LAYOUTS}") from None
-    # ValueError: a NUL in the path. RuntimeError, NotImplementedError: zips that are encrypted
-    # or packed by an unusual method.
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+    # RuntimeError: zips that are encrypted or packed by an unusual method.
+    except (OSError, EOFError, zlib.error, BadZipFile, TarError, RuntimeError) as error:
         where = getattr(error, "filename", None) or name
         raise DataError(
             f"{where}: {reason(error)}; expected {LAYOUTS}, readable and whole; download it again"

@@ -22,30 +22,11 @@ from .faces import (
 )
 
 COLUMNS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-)
-# The emotion that a column votes for; contempt, unknown and 'not a face' are none of the seven.
-EMOTION_OF_COLUMN = (
-    "Neutral",
-    "Happy",
-    "Surprise",
-    "Sad",
-    "Angry",
-    "Disgust",
-    "Fear",
-    None,
-    None,
-    None,
-)
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt",
+    "unknown", "NF",
+)  # fmt: skip
+# The emotion that a column votes for; the last three are none of the seven.
+EMOTION_OF_COLUMN = ("Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", *[None] * 3)
 LABEL_OF_COLUMN = np.array([EMOTIONS.index(e) if e else UNLABELLED for e in EMOTION_OF_COLUMN])
 HEADER = ("Usage", "Image name", *COLUMNS)
 LARGEST = 16 << 20
@@ -59,18 +40,6 @@ def plurality(votes: np.ndarray) -> np.ndarray:
     ordered = np.sort(votes, axis=1)
     alone = ordered[:, -1] > ordered[:, -2]
     return np.where(alone, LABEL_OF_COLUMN[votes.argmax(axis=1)], UNLABELLED)
-
-
-def agreement(votes: np.ndarray) -> np.ndarray:
-    """float64 (n,): the share of a face's votes that its strongest column has."""
-    votes = np.asarray(votes)
-    return votes.max(axis=1) / np.maximum(votes.sum(axis=1), 1)
-
-
-def not_a_face(votes: np.ndarray) -> np.ndarray:
-    """bool (n,): more than half of the votes say that there is no face (column NF)."""
-    votes = np.asarray(votes)
-    return 2 * votes[:, COLUMNS.index("NF")] > votes.sum(axis=1)
 
 
 def read_votes(path) -> tuple[np.ndarray, np.ndarray]:

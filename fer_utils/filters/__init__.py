@@ -31,11 +31,4 @@ from .meaning import (
     upper_bound,
 )
 from .optima import Optima, Prior, cone, maximise, maximise_logits
-from .patches import Patches, Responses, mean_patch, ratio, responses, top_patches
-
-__all__ = [
-    "Field", "Optima", "Patches", "Prior", "Responses", "ablation", "class_tuning", "cone",
-    "correlations", "duplicates", "field_arithmetic", "inactive", "maximise", "maximise_logits",
-    "mean_patch", "part_overlap", "ratio", "receptive_field", "responses", "top_patches",
-    "upper_bound",
-]  # fmt: skip
+from .patches import Patches, Responses, mean_patch, responses, top_patches

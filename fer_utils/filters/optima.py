@@ -87,18 +87,10 @@ class Optima:
     activation: torch.Tensor
 
 
-def maximise(
-    model,
-    layer=None,
-    filters=None,
-    prior=None,
-    sign=1,
-    restarts=1,
-    steps=256,
-    seed=0,
-    shape=(1, 48, 48),
-) -> Optima:
+def maximise(model, layer=None, filters=None, prior=None, shape=(1, 48, 48), **climb) -> Optima:
     """Pictures that drive each filter's activation as high (``sign=-1``: low) as they can.
+
+    Options of the climb: ``sign`` (1), ``restarts`` (1), ``steps`` (256), ``seed`` (0).
 
     Gradient ascent with momentum on the crop that a middle unit sees, all filters in one
     batch; the best picture met on the way is kept. Pixels go by the momentum's sign, which on
@@ -108,40 +100,18 @@ def maximise(
     """
     name = layer_name(model, layer)
     activation, crop = cone(model, name, shape)
-    twin = private_copy(model)
-    number = twin.get_submodule(name).out_channels
-    filters = chosen(filters, number)
-    return _ascend(
-        activation,
-        filters,
-        crop,
-        prior or Prior((0.0, 1.0)),
-        sign,
-        restarts,
-        steps,
-        seed,
-        next(twin.parameters()),
-    )
+    number = model.get_submodule(name).out_channels
+    like = next(model.parameters())
+    return _ascend(activation, chosen(filters, number), crop, prior, like, **climb)
 
 
-def maximise_logits(
-    model, classes, prior=None, sign=1, restarts=1, steps=256, seed=0, shape=(1, 48, 48)
-) -> Optima:
+def maximise_logits(model, classes, prior=None, shape=(1, 48, 48), **climb) -> Optima:
     """The same for whole faces and the network's outputs. They need not look like any face."""
     twin = private_copy(model)
     like = next(twin.parameters())
     number = twin(torch.zeros(1, *shape).to(like)).shape[1]
-    return _ascend(
-        lambda faces, which: _own(twin(faces), which),
-        chosen(classes, number),
-        shape,
-        prior or Prior((0.0, 1.0)),
-        sign,
-        restarts,
-        steps,
-        seed,
-        like,
-    )
+    which = chosen(classes, number)
+    return _ascend(lambda x, k: _own(twin(x), k), which, shape, prior, like, **climb)
 
 
 def cone(model, layer, shape=(1, 48, 48)):
@@ -203,7 +173,8 @@ def _unpadded(model, name, image):
     return thin_first(bare, keep=name)
 
 
-def _ascend(score, which, shape, prior, sign, restarts, steps, seed, like):
+def _ascend(score, which, shape, prior, like, sign=1, restarts=1, steps=256, seed=0):
+    prior = prior or Prior((0.0, 1.0))
     whole_number(restarts=restarts, steps=steps)
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 (highest) or -1 (lowest), got {sign!r}")

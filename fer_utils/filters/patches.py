@@ -90,17 +90,3 @@ def mean_patch(model, layer, faces, filters=None, count=100, found=None):
             for k in chosen(filters, found.activation.shape[1])
         ]
     )
-
-
-def ratio(activation, found):
-    """Activations (filters, …) over the strongest that any face reaches; NaN where that is ≤ 0.
-
-    For optima of all filters: 1 is as strong as the best real patch, 7 is far off any face.
-    """
-    most = found.activation.amax(0)
-    if len(activation) != len(most):
-        raise ValueError(
-            f"activation has {len(activation)} filters, the responses have {len(most)}"
-        )
-    most = torch.where(most > 0, most, torch.nan)
-    return activation / most.view(-1, *[1] * (activation.ndim - 1))

@@ -6,20 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from fer_utils.data.votes import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.metrics.matrix import LEVEL, class_indices, percentiles, ratio, wilson
 
-FERPLUS = {  # the columns of fer2013new.csv, in order, and the expression each stands for
-    "neutral": "neutral",
-    "happiness": "happy",
-    "surprise": "surprise",
-    "sadness": "sad",
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fear",
-    "contempt": None,
-    "unknown": None,
-    "NF": None,
-}
 SURE = 6  # of ten votes: people agree
 FERPLUS_NOTICE = """\
 Computed from the FER+ votes (github.com/microsoft/FERPlus), of which this notice tells:
@@ -43,16 +32,16 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 def votes_by_class(votes, classes):
     """Votes (n, k + 1): the classes by name, then all other answers (contempt, …) together."""
     votes = np.asarray(votes)
-    if votes.ndim != 2 or votes.shape[1] != len(FERPLUS):
+    if votes.ndim != 2 or votes.shape[1] != len(COLUMNS):
         raise ValueError(
-            f"votes {votes.shape}: expected (n, {len(FERPLUS)}), columns {list(FERPLUS)}"
+            f"votes {votes.shape}: expected (n, {len(COLUMNS)}), columns {list(COLUMNS)}"
         )
     if votes.dtype.kind not in "iu" or (votes < 0).any():
         raise ValueError(f"votes of type {votes.dtype}: expected counts, none below 0")
     if (votes.sum(axis=1) < 2).any():
         row = int(np.argmax(votes.sum(axis=1) < 2))
         raise ValueError(f"votes[{row}] sum to {votes[row].sum()}: two voters are the least")
-    named = list(FERPLUS.values())
+    named = [emotion and emotion.lower() for emotion in EMOTION_OF_COLUMN]
     if missing := [name for name in classes if name.lower() not in named]:
         raise ValueError(f"no column of votes stands for {missing[0]!r}; known: {named[:7]}")
     columns = [named.index(name.lower()) for name in classes]
@@ -204,20 +193,12 @@ def agreement(votes):
     n, z = votes["faces"].sum(), NormalDist().inv_cdf(0.5 + LEVEL / 2)
     mean = votes["agreement"] / n
     covariance = (votes["agreement_products"] / n - np.outer(mean, mean)) / n
-    found = {}
-    for name, weights in {
-        "prediction": (1, 0, 0),
-        "label": (0, 1, 0),
-        "voter": (0, 0, 1),
-        "prediction_minus_voter": (1, 0, -1),
-    }.items():
-        weights = np.array(weights)
-        value, half = (
-            float(weights @ mean),
-            z * float(np.sqrt(max(0, weights @ covariance @ weights))),
-        )
-        found[name] = (value, value - half, value + half)
-    return found
+    weights = np.vstack([np.eye(3), [1, 0, -1]])
+    value = weights @ mean
+    half = z * np.sqrt(np.maximum(0, np.diag(weights @ covariance @ weights.T)))
+    names = ("prediction", "label", "voter", "prediction_minus_voter")
+    bounds = np.transpose([value, value - half, value + half]).tolist()
+    return {name: tuple(row) for name, row in zip(names, bounds, strict=True)}
 
 
 def crowd_agreement(votes):

@@ -4,5 +4,3 @@
 """
 
 from fer_utils.plotting.style import show
-
-__all__ = ["show"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,17 +12,6 @@ from fer_utils.plotting import style
 from fer_utils.plotting.confusion_words import pair_names, percent
 
 PEOPLE = "#D55E00"  # whatever is of people; the network is style.ACCENT
-
-
-def styled(plot):
-    """Texts and legends that ``plot`` adds get the report's style too."""
-
-    @functools.wraps(plot)
-    def wrapped(*args, **kwargs):
-        with matplotlib.rc_context(style.RC):
-            return plot(*args, **kwargs)
-
-    return wrapped
 
 
 def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
@@ -45,7 +31,6 @@ def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
         spine.set_visible(False)
 
 
-@styled
 def plot_matrices(matrix: np.ndarray, classes) -> Figure:
     """By true class, by predicted class (percent with intervals), and in counts."""
     figure, axes = style.figure(2, 2, height=7.2, height_ratios=(1.1, 1))
@@ -74,7 +59,6 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
     return figure
 
 
-@styled
 def plot_difference(difference: np.ndarray, p: np.ndarray, classes, level: float = 0.05) -> Figure:
     """Row-normalised matrix less another's, in percentage points; sure cells are framed."""
     figure, ax = style.figure(height=3.6, width=5.2)
@@ -110,7 +94,6 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes, level: float
     return figure
 
 
-@styled
 def plot_pairs(
     table: pd.DataFrame, claimed, voters: np.ndarray | None = None, classes=()
 ) -> Figure:
@@ -162,7 +145,6 @@ def plot_pairs(
     return figure
 
 
-@styled
 def plot_calibration(
     before: pd.DataFrame, after: pd.DataFrame, coverage, risk, other=None
 ) -> Figure:
@@ -205,7 +187,6 @@ def plot_calibration(
     return figure
 
 
-@styled
 def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, classes) -> Figure:
     """Rows of the network, of votes given the label, and of a second voter given the first."""
     figure, axes = style.figure(1, 3, height=2.75, sharey=True)
@@ -223,7 +204,6 @@ def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, class
     return figure
 
 
-@styled
 def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8) -> Figure:
     """Accuracy by how many voters agree; whom the crowd sides with in each pair's mistakes."""
     figure, (left, right) = style.figure(1, 2, height=3.3, width_ratios=(1, 1.25))
@@ -274,7 +254,6 @@ def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8
     return figure
 
 
-@styled
 def plot_mistakes(images: np.ndarray, captions) -> Figure:
     """Faces (n, 48, 48) with a caption each, at most twelve, six in a row."""
     images, captions = images[:12], list(captions)[:12]

@@ -214,9 +214,3 @@ def ablation_plot(logit_fall: np.ndarray, order: np.ndarray, classes: tuple[str,
     ax.set_xticks([])
     drawn.colorbar(shown, ax=ax, label="logit lost, nats", pad=0.01)
     return drawn
-
-
-__all__ = [
-    "ablation_plot", "closer_look", "explained_plot", "field_plot", "growth", "mosaic",
-    "patches_plot", "reach_plot", "sheet",
-]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,19 +18,18 @@ def jacobian(matrix: np.ndarray, eigenvalues: np.ndarray, expected: np.ndarray) 
     Both are pure numbers: output per unit of input.
     """
     drawn, (left, right) = style.figure(1, 2, height=2.6, width_ratios=[1, 1.5])
-    with matplotlib.rc_context(style.RC):
-        image = style.signed_image(left, matrix, float(np.abs(matrix).max()))
-        left.set_xlabel("input value $x_j$")
-        left.set_ylabel("output value $y_i$")
-        drawn.colorbar(image, ax=left, label="$∂y_i/∂x_j$", shrink=0.9)
-        order = np.arange(1, len(eigenvalues) + 1)
-        right.plot(order, expected, "o", ms=8, mfc="none", color=style.MUTED, label="derived")
-        right.plot(order, eigenvalues, ".", color=style.ACCENT, label="measured")
-        right.set_xlabel("number, in rising order")
-        right.set_ylabel("eigenvalue of ∂y/∂x")
-        right.set_xticks(order)
-        right.grid(axis="y")
-        right.legend(loc="lower right")
+    image = style.signed_image(left, matrix, float(np.abs(matrix).max()))
+    left.set_xlabel("input value $x_j$")
+    left.set_ylabel("output value $y_i$")
+    drawn.colorbar(image, ax=left, label="$∂y_i/∂x_j$", shrink=0.9)
+    order = np.arange(1, len(eigenvalues) + 1)
+    right.plot(order, expected, "o", ms=8, mfc="none", color=style.MUTED, label="derived")
+    right.plot(order, eigenvalues, ".", color=style.ACCENT, label="measured")
+    right.set_xlabel("number, in rising order")
+    right.set_ylabel("eigenvalue of ∂y/∂x")
+    right.set_xticks(order)
+    right.grid(axis="y")
+    right.legend(loc="lower right")
     return drawn
 
 
@@ -43,25 +41,22 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
     """
     drawn, axes = style.figure(1, 2, height=3.0, sharey=True)
     panels = zip(axes, ("central", "forward"), (central, forward), (2, 1), strict=True)
-    with matplotlib.rc_context(style.RC):
-        for ax, kind, errors, order in panels:
-            guide = 0.2 * (steps / steps.max()) ** order
-            ax.loglog(steps, guide, color=style.MUTED, lw=5, alpha=0.35, label=f"slope {order}")
-            for colour, (name, values) in zip(_colours(errors, wrong), errors.items(), strict=True):
-                line = {"ls": "--", "lw": 2} if name == wrong else {"lw": 1.2}
-                ax.loglog(steps, np.maximum(values, LEAST), color=colour, label=name, **line)
-            ax.set_xlabel(f"step h of the {kind} difference")
-            ax.grid()
-            ax.set_ylim(1e-14, 10)
-        axes[0].set_ylabel("error over the slope")
-        lines, names = axes[0].get_legend_handles_labels()
-        extra = axes[1].lines[0]
-        axes[1].legend(
-            [*lines, extra], [*names, "slope 1"], loc="center left", bbox_to_anchor=(1, 0.5)
-        )
-        for line in axes[1].lines[:1]:
-            line.set_linestyle(":")
-        axes[1].get_legend().legend_handles[-1].set_linestyle(":")
+    for ax, kind, errors, order in panels:
+        guide = 0.2 * (steps / steps.max()) ** order
+        ax.loglog(steps, guide, color=style.MUTED, lw=5, alpha=0.35, label=f"slope {order}")
+        for colour, (name, values) in zip(_colours(errors, wrong), errors.items(), strict=True):
+            line = {"ls": "--", "lw": 2} if name == wrong else {"lw": 1.2}
+            ax.loglog(steps, np.maximum(values, LEAST), color=colour, label=name, **line)
+        ax.set_xlabel(f"step h of the {kind} difference")
+        ax.grid()
+        ax.set_ylim(1e-14, 10)
+    axes[0].set_ylabel("error over the slope")
+    lines, names = axes[0].get_legend_handles_labels()
+    extra = axes[1].lines[0]
+    axes[1].legend([*lines, extra], [*names, "slope 1"], loc="center left", bbox_to_anchor=(1, 0.5))
+    for line in axes[1].lines[:1]:
+        line.set_linestyle(":")
+    axes[1].get_legend().legend_handles[-1].set_linestyle(":")
     return drawn
 
 

@@ -15,19 +15,15 @@ of brow, eye, nose and mouth, and what ten virtual annotators would call it.
 Classes combine action units as in EMFACS (Friesen & Ekman 1983): ``EMFACS``.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 from ..data import EMOTIONS, SPLITS, Faces
+from ..data.votes import EMOTION_OF_COLUMN
 from .drawing import MARK, RANGES, SIDE, face
-
-__all__ = [
-    "ACTION_UNITS", "EMFACS", "MARK", "PARTS", "PRESETS", "Preset", "SyntheticFaces",
-    "bayes_accuracy", "difference_map", "faces", "log_posterior", "rerender",
-]  # fmt: skip
 
 ACTION_UNITS = {
     1: "inner brow raiser", 2: "outer brow raiser", 4: "brow lowerer", 5: "upper lid raiser",
@@ -96,13 +92,6 @@ class SyntheticFaces(Faces):
     seed: int = 0
     preset: Preset = PRESETS["default"]
 
-    def __getitem__(self, rows) -> "SyntheticFaces":
-        rows = np.array([rows]) if isinstance(rows, (int, np.integer)) else rows
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        return SyntheticFaces(
-            **{name: v[rows] if isinstance(v, np.ndarray) else v for name, v in own.items()}
-        )
-
 
 def faces(n: int, seed: int = 0, preset: str | Preset = "default") -> SyntheticFaces:
     """The first ``n`` faces of the stream ``seed``.
@@ -170,8 +159,7 @@ def rerender(faces: SyntheticFaces, without=(), action_units=None) -> SyntheticF
         raise ValueError(f"action_units: {units.min()} … {units.max()}, expected 0 … 1")
     units[:, columns(without)] = 0
     images, masks = draw(units, faces.seed, faces.index, faces.preset)
-    own = {field.name: getattr(faces, field.name) for field in fields(faces)}
-    return SyntheticFaces(**own | {"images": images, "masks": masks, "action_units": units})
+    return replace(faces, images=images, masks=masks, action_units=units)
 
 
 def difference_map(faces: SyntheticFaces, without) -> np.ndarray:
@@ -259,7 +247,7 @@ def draw_action_units(labels, seed, index, preset) -> np.ndarray:
     return (np.round(units * 4096) / 4096).astype(np.float32)
 
 
-VOTED = ("Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear")  # FER+'s first seven
+VOTED = EMOTION_OF_COLUMN[:7]
 
 
 def draw_votes(units, seed, index, preset) -> np.ndarray:

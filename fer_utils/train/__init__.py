@@ -24,8 +24,3 @@ from fer_utils.train.recipe import (
     make_optimiser,
 )
 from fer_utils.train.whole import make_run, score
-
-__all__ = [
-    "EPOCHS_SYNTHETIC", "RECIPES", "Recipe", "TrainingError", "augment", "draws", "evaluate",
-    "fit", "learning_rate", "make_optimiser", "make_run", "progress_line", "score", "to_device",
-]  # fmt: skip
