@@ -69,7 +69,7 @@ def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
     if run.has("copies"):
         parts["without copies of Training"] = ~np.isin(numbers, run.read("copies")["row"])
     if run.has("agreed"):
-        parts["where 6 of 10 voters agree"] = np.isin(numbers, run.read("agreed")["row"])
+        parts["where at least 6 of 10 voters agree"] = np.isin(numbers, run.read("agreed")["row"])
     for name, part in parts.items():
         if part.any():
             some = metrics.crossed_scores(labels[part], answers[:, part])

@@ -55,7 +55,7 @@ def test_a_part_of_the_faces_is_that_part(five):
     assert table.loc[row, "mean"] == pytest.approx(right[keep].mean())
     votes = run.faces(rows=tested["row"].to_numpy()).votes
     sure = metrics.votes_by_class(votes, run.classes)[:, :-1].max(1) >= 6
-    row = f"PrivateTest where 6 of 10 voters agree ({sure.sum():,})"
+    row = f"PrivateTest where at least 6 of 10 voters agree ({sure.sum():,})"
     assert table.loc[row, "mean"] == pytest.approx(right[sure].mean())
 
 
