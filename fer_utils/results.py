@@ -102,7 +102,8 @@ def results(run: Run) -> pd.DataFrame:
     for name, fits in configurations(run).items():
         seeds = f"{len(fits)} seed" + "s" * (len(fits) > 1)
         columns[f"{name}, {seeds}"] = figures(run, fits).apply(told, axis=1)
-    return pd.DataFrame(columns).fillna("–")
+    order = dict.fromkeys(figure for column in columns.values() for figure in column.index)
+    return pd.DataFrame(columns).reindex(list(order)).fillna("–").rename_axis("figure")
 
 
 def choosing(run: Run) -> str:
@@ -115,7 +116,7 @@ def choosing(run: Run) -> str:
     return (
         f"Choosing the epoch on PrivateTest would have claimed {best.mean():.1%} instead of "
         f"{last.mean():.1%} (mean of {len(fits)} fits that kept their epochs): {100 * (best - last).mean():.1f} "
-        "percentage points for nothing learnt."
+        "percentage points more."
     )
 
 

@@ -73,6 +73,9 @@ def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
     last = Run.load("five", "original").metrics["PrivateTest"]["accuracy"]
     told = f"81.2% instead of {last:.1%} (mean of 1 fits that kept their epochs): {81.25 - 100 * last:.1f} p"
     assert told in results.choosing(Run.load("five"))
+    assert list(results.results(Run.load("five")).index)[:2] == [
+        "PublicTest", "PublicTest, mirror image averaged"
+    ]  # fmt: skip
     assert results.main(["five"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "| | this recipe, 2 seeds |" and printed[1] == "|---|---|"
