@@ -115,7 +115,7 @@ def test_committed_runs_are_whole_and_show_no_single_face():
     for name in ("fer2013", "synthetic"):
         folder = ROOT / "runs" / name
         files = {p.name for p in folder.iterdir()}
-        assert files - {"ledger.csv"} == {
+        assert files - {"ledger.csv", "best_epoch.json"} == {
             "config.json", "history.csv", "predictions.csv", "metrics.json",
             "model.safetensors", "aggregates", "fits",
         }, files  # fmt: skip
