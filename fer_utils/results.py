@@ -24,7 +24,6 @@ from fer_utils.train.recipe import Recipe
 
 OURS = "this recipe"
 TITLES = {"original": "the original recipe", "deeper": "the deeper network"}
-PERCENT, PLAIN = "accuracy, %", "figure"
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",
     "nll": "NLL, nats", "brier": "Brier (0–2)", "ece": "ECE, 15 bins",
@@ -50,7 +49,9 @@ def configurations(run: Run) -> dict[str, list[Run]]:
 
 
 def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
-    """One configuration: a row a figure, columns mean, sd, lo, hi (NaN: unknown), percent or not.
+    """One configuration: a row a figure, columns mean, sd, lo, hi; NaN where it is not known.
+
+    Accuracies are shares, 0–1; the figures of ``SCORES`` are in their own units.
 
     Args:
         run: knows which faces are copies and of which the voters are sure.
@@ -76,10 +77,8 @@ def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
             rows[f"PrivateTest {name} ({part.sum():,})"] = some["accuracy"]
     if best := [fit.best_epoch["accuracy"] for fit in fits if fit.best_epoch]:
         rows[BEST] = across(best)
-    kinds = dict.fromkeys(rows, PERCENT) | dict.fromkeys(SCORES.values(), PLAIN)
     rows |= {title: crossed[name] for name, title in SCORES.items()}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "lo", "hi"])
-    return table.assign(kind=pd.Series(kinds)).rename_axis("figure")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "lo", "hi"])
 
 
 def across(values: list[float]) -> tuple[float, float, float, float]:
@@ -90,7 +89,7 @@ def across(values: list[float]) -> tuple[float, float, float, float]:
 
 def told(row) -> str:
     """``67.7 ± 0.4 [66.1, 69.2]``: percent with one digit, other figures with three."""
-    unit, digits = (100, 1) if row["kind"] == PERCENT else (1, 3)
+    unit, digits = (1, 3) if row.name in SCORES.values() else (100, 1)
     mean, sd, lo, hi = (f"{unit * row[name]:.{digits}f}" for name in ("mean", "sd", "lo", "hi"))
     spread = "" if np.isnan(row["sd"]) else f" ± {sd}"
     return mean + spread + ("" if np.isnan(row["lo"]) else f" [{lo}, {hi}]")

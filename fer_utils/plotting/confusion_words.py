@@ -262,11 +262,12 @@ def agreements(votes: dict, table: pd.DataFrame, voters: np.ndarray, classes) ->
     counts = votes["faces"]  # label, prediction, plurality, votes for it
     total, most = counts.sum(), counts.shape[-1] - 1
     best = counts.sum((0, 1, 2)) @ np.arange(most + 1) / (total * most)
-    crowd = metrics.crowd_agreement(votes)
-    network = np.einsum("kkcv->", counts) / total
+    crowd, network = metrics.crowd_agreement(votes), np.einsum("kkcv->", counts) / total
+    both = np.einsum("kkkv->", counts[:, :, : len(names)])
+    p = metrics.sign_test(round(network * total) - both, round(crowd * total) - both)
     habits = (
         ": it has learned habits of the labellers that the crowd does not share"
-        if network > crowd
+        if network > crowd and p < 0.05
         else ""
     )
     return (

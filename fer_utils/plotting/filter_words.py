@@ -136,7 +136,7 @@ def on_trust(cards: dict, gap: float, missed: np.ndarray) -> str:
         f"{natural:.2f} under the natural prior (median), so {_alike(natural)}. Use: "
         f"the card tells which of two patches excites more in {min(patch, optimum, free):.0%} to "
         f"{max(patch, optimum, free):.0%} of the pairs, by the picture that is asked, another "
-        f"filter's in {other:.0%}; one among these pictures is not surely better. "
+        f"filter's in {other:.0%}. "
         + ("The cards say something about their filters, and leave much unsaid."
            if useful > 0.02 else "**The cards are of no use for telling patches apart.**")
     )  # fmt: skip

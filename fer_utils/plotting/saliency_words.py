@@ -90,7 +90,7 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
         f"faces, that of the best control ({control}) on {theirs}; it surely beats the controls "
         f"on {beat['gradient']} of 3 scores. "
     )
-    for name in out:
+    for name in (name for name in out if beat[name]):
         found += (
             f"{name[0].upper()}{name[1:]} does on {beat[name]}, but keeps most of its map's order "
             "when the layers lose what they learned. "
@@ -100,7 +100,8 @@ def answer(s: dict, maps: dict, run_name: str, classes) -> str:
             "**No method that asks the network surely finds the expressive pixels better than the "
             "controls do**, so these pictures can't be trusted to show where it looks."
         )
-    found += f"Of those that ask the network **{best} comes nearest, with {won} of {TRUTH}**. "
+    reach = "passes all three" if won == TRUTH else f"comes nearest, with {won} of {TRUTH}"
+    found += f"Of those that ask the network **{best} {reach}**. "
     shown, _ = nearest(s, [str(m) for m in maps["methods"]])
     if shown is None:
         return found + f"Mean maps of `{run_name}` by such a method are not at hand."
@@ -157,7 +158,7 @@ def few_faces(hits: dict, known: int, error: np.ndarray, gain: np.ndarray) -> st
         f"On how many of the {known} faces with an expression does the strongest pixel lie inside "
         f"it? {told}. The sums of integrated gradients miss the difference of the scores by at "
         f"most {abs(error[worst]):.1f} nats, on a face where it is "
-        f"{gain[worst]:.1f}: the path has more kinks than points. A few faces prove nothing; the next section counts over many."
+        f"{gain[worst]:.1f}: more points on the path bring them nearer. A few faces prove nothing; the next section counts over many."
     )
 
 

@@ -138,8 +138,13 @@ def verdict(s: dict | None) -> str:
         f"pixel there on {hits[best]:.0%} [{lo[best]:.0%}, {hi[best]:.0%}] of the faces, the plain "
         f"gradient on {hits[first]:.0%} [{lo[first]:.0%}, {hi[first]:.0%}], and "
         f"{names[rival].removeprefix('control: ')}, which never ask the network, on "
-        f"{hits[rival]:.0%}: that a map points there proves nothing until a network without the "
-        f"mark in its training is asked too ({names[best]}: {_hits(s, 0)[0][best]:.0%})."
+        f"{hits[rival]:.0%}"
+        + (
+            ": that a map points there proves nothing until a network without the mark in its "
+            f"training is asked too ({names[best]}: {_hits(s, 0)[0][best]:.0%})."
+            if hits[rival] >= FOUND
+            else "."
+        )
     )
 
 
