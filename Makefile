@@ -11,7 +11,7 @@
 RUN ?= fer2013
 BUILD ?= build
 JOBS ?= 2
-PARALLEL := -n auto --maxprocesses 8
+PARALLEL := -p no:nbval -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
 export PYTHONDONTWRITEBYTECODE ?= 1

@@ -80,8 +80,10 @@ def mutants(part: str, number: int, copies: list[Path]) -> tuple[int, list[tuple
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, usage="tests/mutants.py [N] [PART …]")
     parser.add_argument("number", nargs="?", type=int, default=64)
-    parser.add_argument("parts", nargs="*", choices=PARTS)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}: expected {', '.join(PARTS)}")
     tried = noticed = 0
     with tempfile.TemporaryDirectory(prefix="fer-mutants-") as folder:
         copies = [Path(folder) / str(i) for i in range(os.cpu_count() or 1)]

@@ -253,7 +253,8 @@ def test_a_constant_colour_stays_its_grey_value(tmp_path):
     (tmp_path / "happy").mkdir()
     Image.new("RGB", (200, 100), (77, 77, 77)).save(tmp_path / "happy" / "a.png")
     Image.new("RGBA", (60, 60), (0, 0, 0, 0)).save(tmp_path / "happy" / "b.png")
-    assert [set(np.unique(image)) for image in load(tmp_path).images] == [{77}, {255}]
+    Image.new("I;16", (60, 60), 77 * 256 + 200).save(tmp_path / "happy" / "c.png")
+    assert [set(np.unique(image)) for image in load(tmp_path).images] == [{77}, {255}, {77}]
 
 
 def test_images_without_class_folders_are_unlabelled(tmp_path):
@@ -295,6 +296,8 @@ def test_numbered_images_beside_a_table_of_ids_and_labels(tmp_path):
     with pytest.raises(DataError, match="give the folder"):
         load(tmp_path / "train.csv")
     (tmp_path / "train_img" / "00002.jpg").unlink()
+    without_0 = "".join(line for line in table.splitlines(True) if not line.startswith("0,"))
+    (tmp_path / "train.csv").write_text(without_0)
     with pytest.raises(DataError, match="no image for id 2 in train_img/"):
         load(tmp_path)
 
@@ -430,7 +433,10 @@ def test_describe_finds_copies_leaks_conflicts_and_blanks():
     assert found.counts.sum() == 8 and found.counts[3].tolist() == [1, 0, 1]
     pixels = images[:4] / 255
     assert found.mean == pytest.approx(pixels.mean()) and found.sd == pytest.approx(pixels.std())
-    assert "6 distinct images" in str(found)
+    assert "6 distinct images" in str(found) and not found.unlabelled.any()
+    labels[:3] = -1
+    found = data.describe(Faces(images, labels, faces.split))
+    assert found.unlabelled.tolist() == [3, 0, 0] and found.counts.sum() == 5
 
 
 @real

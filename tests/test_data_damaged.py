@@ -447,6 +447,9 @@ def test_an_error_names_row_line_value_and_what_was_expected(tmp_path):
     (tmp_path / "f.csv").write_bytes(edited(3, 2, b"Test"))
     with pytest.raises(DataError, match=r"row 2 .*: split 'Test'; expected one of Training, Pub"):
         load(tmp_path / "f.csv")
+    (tmp_path / "f.csv").write_bytes(edited(1, 1, lambda p: p + b" " * 2**20))
+    with pytest.raises(DataError, match=r"f.csv: line 2: longer than \d+ bytes; expected 2304 num"):
+        load(tmp_path / "f.csv")
 
 
 def test_harmless_oddities_load_right(tmp_path):

@@ -101,6 +101,21 @@ def test_each_axis_of_a_convolution_has_its_own_size(rows, columns):
     assert mine == size_or_refusal(torchs, ())
 
 
+def test_a_pooling_window_in_the_padding_is_refused_with_the_padding_that_would_do():
+    with pytest.raises(
+        ValueError, match=r"padding=3 is more than half of kernel=5: .*; at most 2$"
+    ):
+        pool_output_size(20, 5, padding=3)
+
+
+def test_a_convolution_of_complex_numbers_is_torchs():
+    x, weight, bias = (
+        torch.randn(*size, dtype=torch.complex128) for size in ((2, 3, 7, 6), (4, 3, 3, 2), (4,))
+    )
+    theirs = F.conv2d(x, weight, bias, 2, 1)
+    torch.testing.assert_close(by_hand.conv2d(x, weight, bias, 2, 1), theirs)
+
+
 @settings(max_examples=40)
 @given(axis, st.booleans())
 def test_pooling_sizes_are_torchs_beyond_the_small_ones(setting, ceil_mode):

@@ -347,9 +347,11 @@ def test_the_outputs_optimum_beats_every_face(small):
 
 
 def test_class_tuning_by_hand():
-    activation = torch.tensor([[0.0, 1], [2, 1], [4, 1], [6, 1], [99, 7]])
+    activation = torch.tensor([[0.0, 1], [3, 1], [4, 1], [6, 1], [99, 7]])
     tuning = filters.class_tuning(activation, [0, 0, 1, 1, -1], classes=3)
-    assert torch.allclose(tuning[0, :2], torch.tensor([-2.0, 2]).double() / 5**0.5)
+    variance = (0 + 9 + 16 + 36) / 4 - 3.25**2
+    expected = torch.tensor([1.5 - 3.25, 5 - 3.25]).double() / variance**0.5
+    assert torch.allclose(tuning[0, :2], expected)
     assert tuning[1].isnan().all() and tuning[0, 2].isnan()  # no spread; no such face
 
 
@@ -374,6 +376,10 @@ def test_part_overlap_finds_the_part_a_filter_lights_up():
 
 @pytest.mark.parametrize("chained", [True, False])
 def test_ablation_is_what_zeroing_the_filter_by_hand_does(small, chained):
+    small, x, labels = copy.deepcopy(small), faces(40), torch.arange(40) % 4  # no face of class 4
+    with torch.no_grad():
+        small[9].bias -= small(x).mean(0)  # else one class would have all faces, and lose none
+
     class Wrapped(nn.Module):  # a by-pass: no chain to cut
         def __init__(self):
             super().__init__()
@@ -383,20 +389,20 @@ def test_ablation_is_what_zeroing_the_filter_by_hand_does(small, chained):
             return self.net(x) + 0 * x.sum()
 
     model, layer = (small, "4") if chained else (Wrapped().eval(), "net.4")
-    x, labels = faces(40), torch.arange(40) % 4  # class 4 is absent
     effect = filters.ablation(model, layer, x, labels)
-    with torch.no_grad():
-        maps, before = small[:5](x), small(x)
-        maps[:, 3] = 0
-        after = small[5:](maps)
-    fall = (before - after)[range(40), labels]
-    for c in range(4):
-        of = labels == c
-        assert torch.allclose(effect.logit[3, c], fall[of].mean(), atol=1e-6)
-        recall = [(z.argmax(1) == labels)[of].float().mean() for z in (before, after)]
-        assert torch.allclose(effect.recall[3, c], recall[0] - recall[1], atol=1e-6)
-    assert effect.logit[:, 4].isnan().all() and effect.logit.shape == effect.recall.shape
-    assert effect.logit.shape == (maps.shape[1], 5)
+    for k in range(len(effect.logit)):
+        with torch.no_grad():
+            maps, before = small[:5](x), small(x)
+            maps[:, k] = 0
+            after = small[5:](maps)
+        fall = (before - after)[range(40), labels]
+        for c in range(4):
+            of = labels == c
+            assert torch.allclose(effect.logit[k, c], fall[of].mean(), atol=1e-6)
+            recall = [(z.argmax(1) == labels)[of].float().mean() for z in (before, after)]
+            assert torch.allclose(effect.recall[k, c], recall[0] - recall[1], atol=1e-6)
+    assert effect.logit.shape == effect.recall.shape == (maps.shape[1], 5)
+    assert effect.recall[:, :4].any() and effect.logit[:, 4].isnan().all()
 
 
 def test_inactive_and_duplicate_filters_are_those_planted(small):
@@ -437,6 +443,7 @@ def test_leaves_no_trace_on_the_model(small):
     ("call", "message"),
     [
         (lambda m, x: filters.responses(m, "nosuch", x), r"no layer 'nosuch' .*have: 0, 4"),
+        (lambda m, x: filters.ablation(m, "4", x, torch.tensor([3, -1] * 6)), "got -1: drop unlab"),
         (lambda m, x: filters.responses(m, "9", x), "layer '9' is Linear, not Conv2d"),
         (lambda m, x: filters.responses(m, "4", x[:0]), "none of them 0"),
         (lambda m, x: filters.maximise(m, "4", [6], shape=(1, 16, 16)), "no filter 6: .* 0 to 5"),

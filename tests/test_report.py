@@ -143,6 +143,7 @@ def test_nothing_changed_means_nothing_touched_and_nothing_large_imported(projec
     assert state(project) == before
 
 
+@pytest.mark.whole
 def test_a_chapter_that_fails_is_named_and_fails_again(project, capsys):
     folder = project / "build" / "tiny" / "notebooks"
     kept, pages = (folder / "00_a.ipynb").stat().st_mtime_ns, state(folder.parent / "html")

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
@@ -197,6 +198,13 @@ def test_a_blur_keeps_what_is_even_and_spreads_a_dot_as_gauss_does():
     assert float(spread.sum()) == pytest.approx(1)
     assert float((spread.sum(0) * far**2).sum()) == pytest.approx(4, rel=0.05)  # σ², cut at 3 σ
     assert torch.allclose(spread, spread.T) and spread.argmax() == 16 * 33 + 16
+
+
+@pytest.mark.parametrize("size, reach", [((33, 40), 12), ((9, 20), 8), ((20, 2), 1)])
+def test_a_blur_is_scipys_as_far_as_the_mirrored_border_lets_it_reach(size, reach):
+    noise = torch.rand(2, 1, *size, dtype=torch.float64)
+    theirs = gaussian_filter(noise.numpy(), 4, mode="mirror", radius=(0, 0, reach, reach))
+    assert torch.allclose(saliency.blurred(noise), torch.from_numpy(theirs))
 
 
 def test_smoothgrad_is_the_mean_gradient_over_the_very_noise_it_was_given(small):
@@ -439,6 +447,9 @@ def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
     twice = Residual().double()
     with pytest.raises(ValueError, match="once on the way to the logits, not 2 times"):
         saliency.grad_cam(twice, x, 0, "twice")
+    twice.never = nn.Conv2d(6, 6, 3)
+    with pytest.raises(ValueError, match=r"'never' must be used once on the way .*, not 0 times"):
+        saliency.grad_cam(twice, x, 0, "never")
 
     class Hard(nn.Module):
         def forward(self, x):
