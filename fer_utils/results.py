@@ -119,6 +119,59 @@ def choosing(run: Run) -> str:
     )
 
 
+def ablations(run: Run, base: str = "short") -> pd.DataFrame:
+    """What each change of the fit ``base`` costs on PublicTest; empty where there is no such fit.
+
+    A row a fit whose name begins with that of ``base``, which comes first. Columns: accuracy (a
+    share), worse (by how many points), p (McNemar's test against ``base``, Holm's correction),
+    gap (PublicTest loss less training loss after the last epoch, nats).
+    """
+    names = [name for name in run.fits if name.startswith(f"{base}-")] if base in run.fits else []
+    fits, rows = [run.fit(name) for name in (base, *names)] if names else [], {}
+    for fit in fits:
+        tables = [f.predictions.query("split == 'PublicTest'") for f in (fits[0], fit)]
+        before, now = (t.set_index("row").sort_index() for t in tables)
+        labels, last = now["label"].to_numpy(), fit.history.iloc[-1]
+        answers = [t[list(run.classes)].to_numpy().argmax(1) for t in (before, now)]
+        old, new = (float((labels == answer).mean()) for answer in answers)
+        rows[changes(fits[0], fit) or f"this recipe in {len(fit.history)} epochs"] = {
+            "accuracy": new, "worse": 100 * (old - new), "p": metrics.mcnemar(labels, *answers)[2],
+            "gap": last["valid_loss"] - last["train_loss"],
+        }  # fmt: skip
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "worse", "p", "gap"])
+    table.iloc[1:, 2] = metrics.holm(table["p"].to_numpy()[1:])
+    return table.rename_axis("changed")
+
+
+def changes(fit: Run, other: Run) -> str:
+    """The settings in which two fits differ: ``smoothing 0.1 → 0``."""
+    configs = (fit.config, other.config)
+    old, new = (
+        asdict(Recipe()) | c["recipe"] | {"processes": c.get("processes", 1)} for c in configs
+    )
+    values = {
+        name.replace("_", " "): [f"{x:g}" if isinstance(x, float) else x for x in (value, new[name])]
+        for name, value in old.items() if value != new[name]
+    }  # fmt: skip
+    return ", ".join(f"{name} {a} → {b}" for name, (a, b) in values.items())
+
+
+def bought(table: pd.DataFrame) -> str:
+    """What ``ablations`` found, in a sentence."""
+    changed = table.iloc[1:].sort_values("worse", ascending=False)
+    if changed.empty:
+        return "No fit of this run leaves an ingredient out."
+    sure = changed[changed["p"] < 0.05]
+    told = "; ".join(
+        f"{name}: {abs(by):.1f} points {'worse' if by > 0 else 'better'}"
+        for name, by in sure["worse"].items()
+    )
+    return (
+        f"{len(sure)} of {len(changed)} changes move the accuracy by more than the choice of these "
+        f"faces could{': ' + told if told else ''}."
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m fer_utils.results",

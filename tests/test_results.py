@@ -88,3 +88,41 @@ def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
 def test_no_such_run_is_one_line(runs_folder, capsys):
     assert results.main(["nosuch"]) == 1
     assert capsys.readouterr().err.startswith("results: no run named 'nosuch'")
+
+
+def test_what_was_changed_is_held_against_the_fit_it_was_changed_from(five):
+    run = Run.load("five")
+    assert results.ablations(run).empty
+    assert results.bought(results.ablations(run)) == "No fit of this run leaves an ingredient out."
+    for name in ("short", "short-no-flip", "short-same"):
+        shutil.copytree(five / "fits/original", five / "fits" / name)
+    table = run.fit("short").predictions
+    public = table["split"] == "PublicTest"
+    right = np.eye(len(run.classes))[table["label"]]
+    wrong = public & (np.arange(len(table)) % 3 > 0)
+    for name, rows in {"short": public & False, "short-no-flip": wrong}.items():
+        scores = np.where(rows.to_numpy()[:, None], np.roll(right, 1, axis=1), right)
+        table[list(run.classes)] = scores
+        table.to_csv(five / "fits" / name / "predictions.csv", index=False)
+    shutil.copy(five / "fits/short/predictions.csv", five / "fits/short-same")
+    for name, change in {"short-no-flip": {"flip": False, "seed": 3}, "short-same": {}}.items():
+        path = five / "fits" / name / "config.json"
+        config = json.loads(path.read_text())
+        config |= {"recipe": config["recipe"] | change, "processes": 1 if change else 2}
+        runs.write_json(path, config)
+    found = results.ablations(run)
+    epochs = len(run.fit("short").history)
+    assert list(found.index) == [
+        f"this recipe in {epochs} epochs", "flip True → False, seed 7 → 3", "processes 1 → 2"
+    ]  # fmt: skip
+    share = 100 * wrong.sum() / public.sum()
+    assert found["accuracy"].tolist() == pytest.approx([1, 1 - share / 100, 1])
+    assert found["worse"].tolist() == pytest.approx([0, share, 0])
+    assert found["p"].iloc[0] == found["p"].iloc[2] == 1
+    assert found["p"].iloc[1] == pytest.approx(min(1, 2 * 2 * 0.5 ** int(wrong.sum())))
+    last = run.fit("short").history.iloc[-1]
+    assert found["gap"].iloc[1] == pytest.approx(last["valid_loss"] - last["train_loss"])
+    assert results.bought(found) == (
+        "1 of 2 changes move the accuracy by more than the choice of these faces could: "
+        f"flip True → False, seed 7 → 3: {share:.1f} points worse."
+    )
