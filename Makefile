@@ -77,7 +77,7 @@ test: $(READY) lint ## lint, tests, and the replay of every stored notebook
 	@FER_DATA= FER_VOTES= $(PYTHON) -m pytest --nbval -p no:randomly notebooks
 
 test-all: $(READY) $(if $(ACTIVE),,.venv/browser) test ## and the slow tests, in a Chromium too where there is one
-	@$(PYTHON) -m pytest -m slow -rs tests
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(PARALLEL) --dist loadfile -m slow -rs tests
 
 lint: $(READY)
 	@$(PYTHON) -m ruff check --no-cache .
