@@ -40,12 +40,17 @@ def configurations(run: Run) -> dict[str, list[Run]]:
     for fit in (run, *map(run.fit, run.fits)):
         same = fit.config["data"]["checksum"] == run.config["data"]["checksum"]
         if same and "PrivateTest" in fit.metrics:
-            recipe = asdict(Recipe()) | fit.config["recipe"] | {"seed": None}
+            recipe = settings(fit) | {"seed": None}
             found.setdefault(json.dumps(recipe, sort_keys=True), []).append(fit)
     return {
         OURS if fits[0] is run else TITLES.get(fits[0].path.name, fits[0].path.name): fits
         for fits in found.values()
     }
+
+
+def settings(fit: Run) -> dict:
+    """The recipe of a fit; an option that is younger than the fit has its default."""
+    return asdict(Recipe()) | fit.config["recipe"]
 
 
 def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
@@ -123,21 +128,22 @@ def ablations(run: Run, base: str = "short") -> pd.DataFrame:
     """What each change of the fit ``base`` costs on PublicTest; empty where there is no such fit.
 
     A row a fit whose name begins with that of ``base``, which comes first. Columns: accuracy (a
-    share), worse (by how many points), p (McNemar's test against ``base``, Holm's correction),
-    gap (PublicTest loss less training loss after the last epoch, nats).
+    share), worse (by how many points), p (McNemar's exact test against ``base``, Holm's
+    correction), gap (PublicTest loss less training loss after the last epoch, nats).
     """
     names = [name for name in run.fits if name.startswith(f"{base}-")] if base in run.fits else []
-    fits, rows = [run.fit(name) for name in (base, *names)] if names else [], {}
+    fits = [run.fit(name) for name in (base, *names)] if names else []
+    rows, answers = {}, []
     for fit in fits:
-        tables = [f.predictions.query("split == 'PublicTest'") for f in (fits[0], fit)]
-        before, now = (t.set_index("row").sort_index() for t in tables)
-        labels, last = now["label"].to_numpy(), fit.history.iloc[-1]
-        answers = [t[list(run.classes)].to_numpy().argmax(1) for t in (before, now)]
-        old, new = (float((labels == answer).mean()) for answer in answers)
+        public = fit.predictions.query("split == 'PublicTest'").set_index("row").sort_index()
+        labels, last = public["label"].to_numpy(), fit.history.iloc[-1]
+        answers.append(public[list(run.classes)].to_numpy().argmax(1))
         rows[changes(fits[0], fit) or f"this recipe in {len(fit.history)} epochs"] = {
-            "accuracy": new, "worse": 100 * (old - new), "p": metrics.mcnemar(labels, *answers)[2],
+            "accuracy": (labels == answers[-1]).mean(),
+            "worse": 100 * ((labels == answers[0]).mean() - (labels == answers[-1]).mean()),
+            "p": metrics.mcnemar(labels, answers[0], answers[-1])[2],
             "gap": last["valid_loss"] - last["train_loss"],
-        }  # fmt: skip
+        }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "worse", "p", "gap"])
     table.iloc[1:, 2] = metrics.holm(table["p"].to_numpy()[1:])
     return table.rename_axis("changed")
@@ -145,10 +151,7 @@ def ablations(run: Run, base: str = "short") -> pd.DataFrame:
 
 def changes(fit: Run, other: Run) -> str:
     """The settings in which two fits differ: ``smoothing 0.1 → 0``."""
-    configs = (fit.config, other.config)
-    old, new = (
-        asdict(Recipe()) | c["recipe"] | {"processes": c.get("processes", 1)} for c in configs
-    )
+    old, new = (settings(f) | {"processes": f.config.get("processes", 1)} for f in (fit, other))
     values = {
         name.replace("_", " "): [f"{x:g}" if isinstance(x, float) else x for x in (value, new[name])]
         for name, value in old.items() if value != new[name]
@@ -167,8 +170,8 @@ def bought(table: pd.DataFrame) -> str:
         for name, by in sure["worse"].items()
     )
     return (
-        f"{len(sure)} of {len(changed)} changes move the accuracy by more than the choice of these "
-        f"faces could{': ' + told if told else ''}."
+        f"{len(sure)} of {len(changed)} changes move the accuracy of this seed by more than the "
+        f"choice of faces explains{': ' + told if told else ''}."
     )
 
 

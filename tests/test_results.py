@@ -123,6 +123,6 @@ def test_what_was_changed_is_held_against_the_fit_it_was_changed_from(five):
     last = run.fit("short").history.iloc[-1]
     assert found["gap"].iloc[1] == pytest.approx(last["valid_loss"] - last["train_loss"])
     assert results.bought(found) == (
-        "1 of 2 changes move the accuracy by more than the choice of these faces could: "
+        "1 of 2 changes move the accuracy of this seed by more than the choice of faces explains: "
         f"flip True → False, seed 7 → 3: {share:.1f} points worse."
     )
