@@ -16,7 +16,6 @@ import torch
 
 from fer_utils import runs, saliency
 from fer_utils.data import read_face
-from fer_utils.plotting.style import face_image, figure, png, signed_image
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def drawing(run: runs.Run, faces: np.ndarray, probabilities: np.ndarray) -> bytes:
     """PNG: a row a face, with its integrated gradients for the class that was read."""
+    from fer_utils.plotting.style import face_image, figure, png, signed_image
+
     target = torch.from_numpy(probabilities.argmax(1))
     maps = saliency.integrated_gradients(run.model(), run.scale(faces), target)
     drawn, axes = figure(len(faces), 2, height=2.4 * len(faces), width=5, squeeze=False)

@@ -7,6 +7,7 @@ asserts the promise; every one ends by asking for the same thing again, which mu
 """
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -15,16 +16,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before the imports that read it
+# Imported once, for every child; those that no line here names are what the commands import.
+import bs4  # noqa: F401
 import numpy as np
+import papermill  # noqa: F401
 from safetensors.numpy import load_file
 from test_report import code, first, markdown, second, write
 
+import fer_utils.aggregates.__main__
+import fer_utils.predict
+import fer_utils.report.execute
+import fer_utils.report.exporter
+import fer_utils.report.html
+import fer_utils.train.__main__  # noqa: F401
+
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = []
+FORK = multiprocessing.get_context("fork")
 
 # Put before a command: what happens at the n-th call of a function inside it.
 PRELUDE = """
@@ -52,35 +65,57 @@ def fault(function):
 # -- helpers ------------------------------------------------------------------------------------
 
 
-def start(module, *arguments, meddle="", root=None, limit=None, **environment):
-    options = f", root=pathlib.Path({str(root)!r})" if root else ""
+def _child(script, arguments, variables, limit, said):
+    os.setsid()
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(variables)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    os.dup2(said.fileno(), 2)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sys.argv[1:] = map(str, arguments)
+    exec(script, {"__name__": "__main__"})
+
+
+class Child:
+    """What ``python -c script`` would do, in a fork of this process: what it imports is here."""
+
+    def __init__(self, script, *arguments, limit=None, **environment):
+        variables = {k: v for k, v in os.environ.items() if k not in ("FER_DATA", "FER_VOTES")}
+        variables |= {"PYTHONPATH": str(ROOT)} | environment
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the object
+        given = (script, arguments, variables, limit, self.said)
+        self.process = FORK.Process(target=_child, args=given)
+        self.process.start()
+
+    def end(self, timeout=300):
+        """(status, all it said on stderr) once it has ended by itself."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still at work after {timeout} s"
+        self.said.seek(0)
+        return self.process.exitcode, self.said.read()
+
+
+def start(module, *arguments, meddle="", root=None, **options):
+    where = f", root=pathlib.Path({str(root)!r})" if root else ""
     script = (
         f"{PRELUDE}\nimport pathlib\nfrom {module} import main\n{meddle}\n"
-        f"if __name__ == '__main__': sys.exit(main(sys.argv[1:]{options}))"
+        f"sys.exit(main(sys.argv[1:]{where}))"
     )
-    variables = {k: v for k, v in os.environ.items() if k not in ("FER_DATA", "FER_VOTES")}
-    variables |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-
-    def restrict():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=restrict if limit else None, start_new_session=True,
-    )  # fmt: skip
+    return Child(script, *arguments, **options)
 
 
 def run(module, *arguments, **options):
     """(status, last line on stderr) of a command that must end by itself."""
-    process = start(module, *arguments, **options)
-    said = process.communicate(timeout=300)[1]
+    status, said = start(module, *arguments, **options).end()
     assert "Traceback" not in said, said
-    return process.returncode, (said.strip().splitlines() or [""])[-1].split("\r")[-1]
+    return status, (said.strip().splitlines() or [""])[-1].split("\r")[-1]
 
 
 TRAIN = "fer_utils.train.__main__"
-SMALL = ("--faces", 350, "--epochs", 3, "--batch", 32, "--precision", "float32")
+SMALL = ("--faces", 210, "--epochs", 3, "--batch", 20, "--precision", "float32")
 
 
 def train(runs, *more, **options):
@@ -366,8 +401,7 @@ def train_twice_at_once(place):
     within(60, lambda: (place / "r" / "checkpoint.safetensors").exists())
     status, said = train(place, "--seed", 5)
     assert status == 1 and "another process is at work" in said, said
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert process.end()[0] == 0
     equals_undisturbed(place / "r")
 
 
@@ -432,9 +466,8 @@ def table_refused(place, name, change):
     path = copy_of_run(place) / name
     path.write_text(change(path.read_text()))
     script = f"from fer_utils.runs import Run; r = Run.load('r'); r.{name.split('.')[0]}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "FER_RUNS": str(place)})  # fmt: skip
-    assert done.returncode and "RunError" in done.stderr and name in done.stderr, done.stderr
+    status, said = Child(script, FER_RUNS=str(place)).end()
+    assert status and "RunError" in said and name in said, said
 
 
 @fault
@@ -463,9 +496,8 @@ def run_aggregate_cut(place):
     path = place / "r" / "aggregates" / "dataset.npz"
     path.write_bytes(path.read_bytes()[:-50])
     script = "from fer_utils.runs import Run; Run.load('r').read('dataset')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "FER_RUNS": str(place)})  # fmt: skip
-    assert "RunError" in done.stderr and "remove it and make it anew" in done.stderr
+    status, said = Child(script, FER_RUNS=str(place)).end()
+    assert status and "RunError" in said and "remove it and make it anew" in said, said
     path.unlink()
     assert run("fer_utils.aggregates.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
 
@@ -497,12 +529,9 @@ def table_of_faces(place):
 
 def checksum(place, path, meddle=""):
     """What ``data.load`` makes of a file, with its cache in ``place``; and the status."""
-    script = (
-        f"{PRELUDE}\nfrom fer_utils import data\n{meddle}\nprint(data.load(sys.argv[1]).checksum())"
-    )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "FER_CACHE": str(place / "cache")})  # fmt: skip
-    return done.stdout.strip() or done.returncode
+    script = f"{PRELUDE}\nfrom fer_utils import data\n{meddle}\nprint(data.load(sys.argv[1]).checksum(), file=sys.stderr)"
+    status, said = Child(script, path, FER_CACHE=str(place / "cache")).end()
+    return status or said.strip()
 
 
 def cache_is_mended(place, damage):
@@ -621,9 +650,9 @@ def report_interrupted(place):
     running = root / "build/tiny/notebooks/01_b.running.ipynb"
     within(60, running.exists)
     time.sleep(2)
-    os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and said.strip().endswith("goes on from here"), said
+    os.killpg(process.process.pid, signal.SIGINT)
+    status, said = process.end(60)
+    assert status == 130 and said.strip().endswith("goes on from here"), said
     within(30, lambda: not kernels())
     write(root / "notebooks" / "01_b.ipynb", *chapter_with("1"))
     assert report(root)[0] == 0
@@ -750,8 +779,8 @@ def report_twice_at_once(place):
     source = f"open({str(log)!r}, 'a').write('x'); import time; time.sleep(3)"
     root = project(place, first(), chapter_with(source))
     both = [start(REPORT, "--run", "tiny", "--jobs", 1, root=root) for _ in range(2)]
-    said = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    ended = [process.end() for process in both]
+    assert [status for status, _ in ended] == [0, 0], ended
     assert log.read_text() == "x"
     whole(root)
 
@@ -805,8 +834,8 @@ def main() -> int:
     print("| where | fault | promise | kept | seconds |\n|---|---|---|---|---|")
     undisturbed()
     kept = 0
-    with ThreadPool(2) as pool:
-        for row, yes in pool.imap(attempt, chosen):
+    with ProcessPoolExecutor(2, mp_context=FORK) as pool:
+        for row, yes in pool.map(attempt, chosen):
             print(row, flush=True)
             kept += yes
     shutil.rmtree(undisturbed().parent)

@@ -6,7 +6,8 @@ Each test executes stored notebooks for real, on runs made here from 200-odd syn
 import json
 import os
 import re
-import shutil
+from dataclasses import replace
+from functools import cache
 
 import nbformat
 import numpy as np
@@ -25,11 +26,9 @@ RECIPE = Recipe(epochs=2, batch=32, seed=5)
 pytestmark = pytest.mark.slow
 
 
+@cache
 def execute(chapter, run, before="", **environment):
-    """The text of every output and the answer of a chapter, executed on a run.
-
-    ``before`` is code that runs first, to plant an error.
-    """
+    """The answer of a chapter, executed on a run; ``before`` runs first, to plant an error."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -59,10 +58,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     faces = runs.relabel(synthetic.faces(210, seed=11), PERMUTED)
     source = {"kind": "synthetic", "n": 210, "seed": 11, "preset": "default"}
-    rng = np.random.default_rng(0)
-    from dataclasses import replace
-
-    mixed = replace(faces, labels=rng.permutation(faces.labels))
+    mixed = replace(faces, labels=np.random.default_rng(0).permutation(faces.labels))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_RUNS", str(folder))
         for name, data, rate in (
@@ -70,24 +66,16 @@ def folder(tmp_path_factory):
             ("shuffled", mixed, 0.05),
             ("untrained", faces, 1e-12),
         ):
-            recipe = Recipe(epochs=2, batch=32, seed=5, learning_rate=rate)
-            train.make_run(name, data, recipe, source, classes=PERMUTED, precision="float32")
-            train.make_run(
-                name,
-                data,
-                recipe,
-                source,
-                "original",
-                classes=PERMUTED,
-                precision="float32",
-            )
+            recipe = replace(RECIPE, learning_rate=rate)
+            for fit in (None, "original"):
+                train.make_run(
+                    name, data, recipe, source, fit, classes=PERMUTED, precision="float32"
+                )
             assert aggregates_main([name, "dataset", "copies", "votes"]) == 0
-            run = runs.Run.load(name)
-            if name != "shuffled":  # the same code as the command's, on fewer faces and steps
-                run.store("class_maps", maps.class_maps(run, run.faces()))
-                run.store("scores", scores.scores(run, run.faces(), n=21, few=3))
-                run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
-    shutil.copytree(ROOT / "runs" / "synthetic", folder / "synthetic")
+        run = runs.Run.load("untrained")  # the same code as the command's, on fewer faces and steps
+        run.store("class_maps", maps.class_maps(run, run.faces()))
+        run.store("scores", scores.scores(run, run.faces(), n=21, few=1))
+        run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
     return folder
 
 
@@ -96,17 +84,17 @@ def numbers(text):
 
 
 @pytest.mark.parametrize(
-    "chapter",
+    "chapter, run",
     [
-        "00_data",
-        "02_training_history",
-        "03_confusion_matrix",
-        "04_saliency",
-        "05_filter_visualization",
+        ("00_data", "other"),
+        ("02_training_history", "other"),
+        ("03_confusion_matrix", "other"),
+        ("04_saliency", "untrained"),
+        ("05_filter_visualization", "untrained"),
     ],
 )
-def test_another_run_gives_another_answer(folder, chapter):
-    answer = execute(chapter, "other", FER_RUNS=str(folder))
+def test_another_run_gives_another_answer(folder, chapter, run):
+    answer = execute(chapter, run, FER_RUNS=str(folder))
     assert numbers(answer) != numbers(answer_of(chapter))
 
 
@@ -128,7 +116,7 @@ def test_the_data_chapter_counts_this_runs_faces(folder):
     assert "210 faces" in execute("00_data", "other", FER_RUNS=str(folder))
 
 
-def test_a_planted_wrong_sign_changes_the_verdict_on_the_mathematics(folder):
+def test_a_planted_wrong_sign_changes_the_verdict_on_the_mathematics():
     plant = (
         "import fer_utils.derivations as derivations\n"
         "right = derivations.batchnorm_backward\n"
@@ -137,23 +125,22 @@ def test_a_planted_wrong_sign_changes_the_verdict_on_the_mathematics(folder):
         "    return -dx, dgamma, dbeta\n"
         "derivations.batchnorm_backward = wrong\n"
     )
-    assert execute("06_mathematics", "other", plant, FER_RUNS=str(folder)) != execute(
-        "06_mathematics", "other", FER_RUNS=str(folder)
-    )
+    verdict = "six derivatives **not confirmed**"
+    assert verdict in execute("06_mathematics", "fer2013", plant)
+    assert verdict not in answer_of("06_mathematics")
 
 
-def test_shuffled_labels_are_seen_in_the_confusion_chapter(folder):
-    true, mixed = (
-        execute("03_confusion_matrix", n, FER_RUNS=str(folder)) for n in ("synthetic", "shuffled")
-    )
-    assert numbers(true) != numbers(mixed)
-
-
-def test_untrained_maps_are_not_trusted(folder):
-    trained, untrained = (
-        execute("04_saliency", name, FER_RUNS=str(folder)) for name in ("synthetic", "untrained")
-    )
-    assert trained != untrained
+@pytest.mark.parametrize(
+    "chapter, run, verdict",
+    [
+        ("03_confusion_matrix", "shuffled", "no better than guessing"),
+        ("04_saliency", "untrained", "can't be trusted"),
+        ("05_filter_visualization", "untrained", "no sign of learning"),
+    ],
+)
+def test_a_run_that_learned_nothing_gets_that_verdict(folder, chapter, run, verdict):
+    assert verdict in execute(chapter, run, FER_RUNS=str(folder))
+    assert verdict not in answer_of(chapter)
 
 
 @pytest.mark.parametrize("network", ["FerCNN"])

@@ -370,7 +370,7 @@ def test_two_processes_make_one_run_and_go_on_from_its_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_sigkill_at_any_moment_changes_nothing(tmp_path):
-    options = ["--faces", "420", "--epochs", "4", "--batch", "32", "--precision", "float32"]
+    options = ["--faces", "210", "--epochs", "4", "--batch", "20", "--precision", "float32"]
     environment = {**os.environ, "FER_RUNS": str(tmp_path), "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
     assert command("--run", "whole", *options, env=environment).returncode == 0
