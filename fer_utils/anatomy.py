@@ -57,10 +57,7 @@ def checked(model, images, target, keep=None):
     The copy pools first where that leaves the logits of the first image as they were;
     layer ``keep`` gives what it gives in the model.
     """
-    check_images(images)
-    twin = private_copy(model)
-    logits = _logits(twin, images[:1])
-    twin = _quicker(twin, images[:1], logits, keep)
+    twin, logits = quick_copy(model, images, keep)
     batch, classes = len(images), logits.shape[1]
     target = torch.as_tensor(target, device=images.device)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
@@ -80,17 +77,15 @@ def checked(model, images, target, keep=None):
 
 
 def quick_copy(model, images, keep=None):
-    """``pool_first`` of a private copy where that changes no logit, else the copy itself."""
+    """A private copy, ``pool_first`` where that changes no logit, and the first image's logits."""
     check_images(images)
     twin = private_copy(model)
-    return _quicker(twin, images[:1], _logits(twin, images[:1]), keep)
-
-
-def _quicker(twin, image, logits, keep):
+    logits = _logits(twin, images[:1])
     quick = pool_first(copy.deepcopy(twin), keep)
     with torch.no_grad():
         near = 1e-5 * float(logits.abs().max())
-        return quick if torch.allclose(quick(image), logits, rtol=1e-5, atol=near) else twin
+        same = torch.allclose(quick(images[:1]), logits, rtol=1e-5, atol=near)
+    return quick if same else twin, logits
 
 
 def check_images(images):
@@ -128,23 +123,21 @@ def _logits(model, images):
     return logits
 
 
-def layer_name(model, layer=None, kinds=(nn.Conv2d,)) -> str:
-    """The name of ``layer`` (a name, a module of the model, or None: the last of ``kinds``)."""
+def layer_name(model, layer=None) -> str:
+    """The name of ``layer`` (a name, a module of the model, or None: the last Conv2d)."""
     named = dict(model.named_modules())
-    usual = [name for name, module in named.items() if isinstance(module, kinds)]
-    wanted = " or ".join(kind.__name__ for kind in kinds)
+    usual = [name for name, module in named.items() if isinstance(module, nn.Conv2d)]
     if layer is None and not usual:
-        raise ValueError(f"the model has no {wanted} layer")
+        raise ValueError("the model has no Conv2d layer")
     name = usual[-1] if layer is None else layer
     if isinstance(layer, nn.Module):
         name = next((name for name, module in named.items() if module is layer), None)
     if name not in named or name == "":
         shown = type(layer).__name__ if isinstance(layer, nn.Module) else repr(layer)
         raise ValueError(f"no layer {shown} in the model (have: {', '.join(usual)})")
-    if not isinstance(named[name], kinds):
+    if name not in usual:
         raise ValueError(
-            f"layer {name!r} is {type(named[name]).__name__}, not {wanted} "
-            f"(have: {', '.join(usual)})"
+            f"layer {name!r} is {type(named[name]).__name__}, not Conv2d (have: {', '.join(usual)})"
         )
     return name
 

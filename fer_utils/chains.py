@@ -126,7 +126,7 @@ def thin_first(twin, keep=None):
             and conv.in_channels == 1 and conv.padding_mode == "zeros"
             and not isinstance(conv.padding, str)
         ):  # fmt: skip
-            _replace(twin, conv, _Thin(conv))
+            twin.set_submodule(name, _Thin(conv))
     return twin
 
 
@@ -136,7 +136,7 @@ def fold_norms(twin, images):
     The same function once those convolutions pad no more, if nothing else reads the norms'
     outputs: the caller takes the padding away and compares.
     """
-    for (_, norm, _, normed), (_, conv, given, _) in itertools.pairwise(calls(twin, images)):
+    for (name, norm, _, normed), (_, conv, given, _) in itertools.pairwise(calls(twin, images)):
         if (
             given is normed and type(norm) is nn.BatchNorm2d and norm.running_mean is not None
             and type(conv) is nn.Conv2d and conv.groups == 1 and plain(norm) and plain(conv)
@@ -147,7 +147,7 @@ def fold_norms(twin, images):
             bias = (0 if conv.bias is None else conv.bias) + conv.weight.sum((2, 3)) @ shift
             conv.bias = nn.Parameter(bias, requires_grad=False)
             conv.weight = nn.Parameter(conv.weight * factor[:, None, None], requires_grad=False)
-            _replace(twin, norm, nn.Identity())
+            twin.set_submodule(name, nn.Identity())
     return twin
 
 
@@ -204,9 +204,9 @@ def split(twin, images, fits, longest=None):
     if not chain:
         return None, None
     stands = [_Given() for _ in chain]
-    for (_, module, output), stand in zip(chain, stands, strict=True):
+    for (name, _, output), stand in zip(chain, stands, strict=True):
         stand.shape = output.shape[1:]
-        _replace(twin, module, stand)
+        twin.set_submodule(name, stand)
     nan = torch.full((1,), float("nan"), dtype=image.dtype, device=image.device)
 
     def rest(value):
@@ -218,27 +218,13 @@ def split(twin, images, fits, longest=None):
     modules = [module for _, module, _ in chain]
     try:
         with torch.enable_grad():
-            same = torch.equal(rest(_run(modules, image).requires_grad_()).detach(), truth)
+            same = torch.equal(rest(previous.requires_grad_()).detach(), truth)
     except RuntimeError:
         same = False
     return (modules, rest) if same else (None, None)
-
-
-def _run(modules, x):
-    with torch.no_grad():
-        for module in modules:
-            x = module(x)
-    return x
 
 
 def plain(module) -> bool:
     """No subclass of a user's, no parametrisation, no hook: the layer does what its type says."""
     known = type(module) is Sign or type(module).__module__.startswith("torch.nn.modules.")
     return known and not (module._forward_hooks or module._forward_pre_hooks)
-
-
-def _replace(twin, old, new):
-    for parent in list(twin.modules()):
-        for name, child in parent.named_children():
-            if child is old:
-                setattr(parent, name, new)

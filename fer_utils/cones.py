@@ -61,7 +61,7 @@ class Cones:
 
 def _reach(module, axis, side, length):
     """Outputs [first, last) along one axis whose window meets inputs [side[0], side[1])."""
-    kernel, stride, padding, dilation = _geometry(module, axis)
+    kernel, stride, padding, dilation = geometry(module, axis)
     span = dilation * (kernel - 1)
     number = (length + 2 * padding - span - 1) // stride + 1
     first = max(-(-(side[0] + padding - span) // stride), 0)
@@ -71,20 +71,14 @@ def _reach(module, axis, side, length):
 
 def _around(module, whole, patch, sides, reach):
     """Inputs of the outputs in ``reach``: the faces' own, the patch over them, zeros outside."""
-    wanted, pads = [], []
+    wanted = []
     for axis, (first, last) in enumerate(reach):
-        kernel, stride, padding, dilation = _geometry(module, axis)
+        kernel, stride, padding, dilation = geometry(module, axis)
         start = first * stride - padding
         stop = (last - 1) * stride - padding + dilation * (kernel - 1) + 1
-        length = whole.shape[2 + axis]
-        pads.append((max(-start, 0), max(stop - length, 0)))
-        wanted.append((start, stop, max(start, 0), min(stop, length)))
+        wanted.append((start, stop, max(start, 0), min(stop, whole.shape[2 + axis])))
     (y0, y1, a, b), (x0, x1, c, d) = wanted
-    if any(map(any, pads)):
-        block = whole.new_zeros(len(whole), y1 - y0, x1 - x0, whole.shape[1]).permute(0, 3, 1, 2)
-        block[:, :, a - y0 : b - y0, c - x0 : d - x0] = whole[:, :, a:b, c:d]
-    else:
-        block = whole[:, :, a:b, c:d].clone(memory_format=torch.channels_last)
+    block = F.pad(whole[:, :, a:b, c:d], (c - x0, x1 - d, a - y0, y1 - b))  # always a copy
     (top, bottom), (left, right) = [
         (max(s, w[0]), min(e, w[1])) for (s, e), w in zip(sides, wanted, strict=True)
     ]
@@ -102,7 +96,7 @@ def _apply(module, block):
     return module(block)
 
 
-def _geometry(module, axis):
+def geometry(module, axis):
     """kernel, stride, padding, dilation along an axis."""
     dilation = getattr(module, "dilation", 1)
     return tuple(

@@ -87,24 +87,15 @@ class Panel:
         return {k: wanted[k] if wanted.get(k) in values else values[0] for k, values in offered}
 
     @cached_property
-    def controls(self) -> dict[str, widgets.Dropdown]:
-        made = {label: widgets.Dropdown(description=label) for label in self.choice}
-        for control in made.values():
-            control.observe(self.refresh, "value")
-        return made
-
-    @cached_property
-    def upload(self) -> widgets.FileUpload:
-        made = widgets.FileUpload(accept=",".join(SUFFIXES), description="a picture of yours")
-        made.observe(self.uploaded, "value")
-        return made
-
-    @cached_property
-    def shown(self) -> widgets.HTML:
-        return widgets.HTML()  # and not Image, which has no text alternative
-
-    @cached_property
     def box(self) -> widgets.VBox:
+        self.controls = {label: widgets.Dropdown(description=label) for label in self.choice}
+        for control in self.controls.values():
+            control.observe(self.refresh, "value")
+        self.upload = widgets.FileUpload(
+            accept=",".join(SUFFIXES), description="a picture of yours"
+        )
+        self.upload.observe(self.uploaded, "value")
+        self.shown = widgets.HTML()  # and not Image, which has no text alternative
         self.choose(self.choice)
         row = widgets.HBox([*self.controls.values(), *[self.upload] * bool(self.receive)])
         row.layout.flex_flow = "row wrap"

@@ -49,9 +49,9 @@ def edges(images):
     ).sqrt()
 
 
-def random_map(images, generator=None):
-    """Control: noise."""
-    shape = (len(images), 1, *images.shape[2:])
+def random_map(images):
+    """Control: noise, the same at each call."""
+    generator, shape = torch.Generator().manual_seed(0), (len(images), 1, *images.shape[2:])
     return torch.rand(shape, generator=generator, dtype=images.dtype).to(images.device)
 
 
@@ -76,10 +76,7 @@ METHODS = {  # name: (map of (model, images, target), what of it is importance)
     "occlusion": (saliency.occlusion, evidence),
     "control: centre prior": (lambda model, images, target: centre_prior(images), evidence),
     "control: edges": (lambda model, images, target: edges(images), evidence),
-    "control: random": (
-        lambda model, images, target: random_map(images, torch.Generator().manual_seed(0)),
-        evidence,
-    ),
+    "control: random": (lambda model, images, target: random_map(images), evidence),
 }
 
 
@@ -154,16 +151,11 @@ def _curve(model, images, target, maps, fill, steps, removing):
 
 def rank_correlation(a, b):
     """Spearman's ρ of two maps, face by face: (n,); ties share their mean rank, NaN if flat."""
-    a, b = (_ranks(m.flatten(1)) for m in (a, b))
+    from scipy.stats import rankdata
+
+    a, b = (torch.from_numpy(rankdata(m.flatten(1).cpu().numpy(), axis=1)) for m in (a, b))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-
-
-def _ranks(values):
-    ordered = values.sort(dim=1).values.contiguous()
-    below = torch.searchsorted(ordered, values.contiguous())
-    upto = torch.searchsorted(ordered, values.contiguous(), right=True)
-    return (below + upto).double() / 2
 
 
 def randomised(model, seed=0, only=None):
@@ -177,20 +169,13 @@ def randomised(model, seed=0, only=None):
     return twin
 
 
-def weighted_layers(model):
-    """Names of the convolutions and linear layers, from the output down."""
-    named = [n for n, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return named[::-1]
-
-
 def cascading_randomisation(method, model, images, target, seed=0):
-    """[(layer, ρ (n,))] with all layers from the output down to ``layer`` randomised."""
+    """[(layer, ρ (n,))] of each Conv2d and Linear, all from the output down to it randomised."""
     before, result, gone = method(model, images, target), [], set()
-    layers = weighted_layers(model)
     for name, module in reversed(list(model.named_modules())):
         if hasattr(module, "reset_parameters"):
             gone.add(name)
-        if name in layers:
+        if isinstance(module, nn.Conv2d | nn.Linear):
             after = method(randomised(model, seed, gone), images, target)
             result.append((name, rank_correlation(before, after)))
     return result

@@ -19,14 +19,9 @@ import csv
 import json
 import os
 import re
-import struct
-import tempfile
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -36,6 +31,7 @@ from torch import Tensor, nn
 
 from fer_utils import data, synthetic
 from fer_utils.data import Faces
+from fer_utils.data.cache import atomic
 from fer_utils.data.faces import reason
 from fer_utils.model import NETWORKS
 
@@ -58,20 +54,6 @@ def run_path(name: str, fit: str | None = None) -> Path:
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
     path = runs_folder() / name
     return path / "fits" / fit if fit else path
-
-
-@contextmanager
-def atomic(path: Path):
-    """A temporary path beside ``path`` that replaces it when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -288,16 +270,14 @@ class Run:
 
     @cached_property
     def _real(self) -> Faces | None:
-        described = self.config["data"]
-        if path := os.environ.get("FER_DATA"):
-            faces = data.load(path, os.environ.get("FER_VOTES") or None)
-            if faces.checksum() != described["checksum"]:
-                raise RunError(
-                    f"{path}: not the set that run {self.name!r} was made with (checksum differs); "
-                    "its figures don't describe this data: train on it with `make report RUN=mine`"
-                )
-        else:
+        if not (path := os.environ.get("FER_DATA")):
             return None
+        faces = data.load(path, os.environ.get("FER_VOTES") or None)
+        if faces.checksum() != self.config["data"]["checksum"]:
+            raise RunError(
+                f"{path}: not the set that run {self.name!r} was made with (checksum differs); "
+                "its figures don't describe this data: train on it with `make report RUN=mine`"
+            )
         return relabel(faces, self.classes)
 
     def has(self, name: str) -> bool:
@@ -315,11 +295,7 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        # A damaged file can fail in any of these ways.
-        except (
-            OSError, ValueError, EOFError, KeyError, TypeError, BadZipFile, zlib.error,
-            RuntimeError, MemoryError, struct.error,
-        ) as error:  # fmt: skip
+        except Exception as error:  # a damaged file can fail in any way
             raise RunError(
                 f"{_short(path)}: damaged ({reason(error)}); remove it and make it anew"
             ) from None
@@ -338,8 +314,6 @@ def scale(images: Tensor, mean: float, sd: float) -> Tensor:
 
 def relabel(faces: Faces, classes: tuple[str, ...]) -> Faces:
     """The same faces with labels that count in the order of ``classes``."""
-    if tuple(classes) == data.EMOTIONS:
-        return faces
     order = np.array([classes.index(name) for name in data.EMOTIONS] + [-1])
     return replace(faces, labels=order[faces.labels])
 

@@ -57,21 +57,11 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
     if not noise >= 0:
         raise ValueError(f"noise must be a share of the face's range, 0 or more, got {noise}")
 
-    def copies(x):
-        spread = noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
-        drawn = torch.stack(
-            [
-                torch.randn(
-                    samples, *x.shape[1:], generator=generator, dtype=x.dtype, device=x.device
-                )
-                for _ in range(len(x))
-            ],
-            dim=1,
-        )
-        return drawn.mul_(spread.view(1, -1, 1, 1, 1)).add_(x)
-
     def paths(x, first):
-        noisy = copies(x)
+        spread = noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
+        kind = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        drawn = torch.stack([torch.randn(samples, *face.shape, **kind) for face in x], dim=1)
+        noisy = drawn.mul_(spread.view(1, -1, 1, 1, 1)).add_(x)
         return lambda part: first(noisy[part].flatten(0, 1))
 
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
@@ -88,17 +78,13 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
     whole_number(steps=steps)
     start = like(baseline, images, "baseline")
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    alphas = torch.from_numpy((nodes + 1) / 2).to(images)
+    alphas = torch.from_numpy((nodes + 1) / 2).to(images).view(-1, 1, 1, 1, 1)
 
     def paths(both, first):
         x, x0 = both.chunk(2, dim=1)
         z, z0 = first(x), first(x0)
         dz = z - z0
-
-        def rows(part):
-            return torch.addcmul(z0, dz, alphas[part].view(-1, 1, 1, 1, 1)).flatten(0, 1)
-
-        return rows
+        return lambda part: torch.addcmul(z0, dz, alphas[part]).flatten(0, 1)
 
     mean = _mean_gradient(model, images, target, torch.from_numpy(weights / 2), paths, start)
     return mean * (images.detach() - start)
@@ -108,8 +94,10 @@ def completeness_error(model, images, target, maps, baseline=0):
     """Sum of a map − (logit of the face − logit of the baseline): (batch,), 0 where complete."""
     twin, target = checked(model, images, target)
     start = like(baseline, images, "baseline")
-    gain = _target_logits(twin, images, target) - _target_logits(twin, start, target)
-    return maps.flatten(1).sum(1) - gain
+    pairs = zip(chunks(images, target), chunks(start, target), strict=True)
+    with torch.no_grad():
+        gain = [(twin(x) - twin(x0)).gather(1, t[:, None])[:, 0] for (x, t), (x0, _) in pairs]
+    return maps.flatten(1).sum(1) - torch.cat(gain)
 
 
 def grad_cam(model, images, target, layer=None):
@@ -228,14 +216,10 @@ def _guide(root):
         seen.add(node)
         stack.extend(following for following, _ in node.next_functions)
         if node.name().startswith(("ReluBackward", "LeakyReluBackward")):
-            node.register_hook(_only_positive)
+            node.register_hook(lambda inward, outward: (inward[0].clamp(min=0),))
             found = True
     if not found:
         raise ValueError("guided backprop needs ReLU or LeakyReLU, the network has neither")
-
-
-def _only_positive(inward, outward):
-    return tuple(g if g is None else g.clamp(min=0) for g in inward)
 
 
 def _mean_gradient(model, images, target, weights, paths, start=None):
@@ -299,11 +283,6 @@ def _cam(model, images, target, layer, weigh):
         small = (weigh(g) * kept[0].detach()).sum(1, keepdim=True)
         maps.append(F.interpolate(small, images.shape[-2:], mode="bilinear").contiguous())
     return torch.cat(maps)
-
-
-def _target_logits(twin, images, target):
-    with torch.no_grad():
-        return torch.cat([twin(x).gather(1, t[:, None])[:, 0] for x, t in chunks(images, target)])
 
 
 def chunks(images, target):

@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from fer_utils.report import ROOT, ReportError, chapter, markup, pdf
+from fer_utils.report import ROOT, ReportError, chapter, markup, pdf, stale
 from fer_utils.report.__main__ import main, provenance
 
 
@@ -179,11 +179,27 @@ def test_data_that_is_not_there_is_named(tmp_path, capsys):
     assert "no.csv: no such file" in capsys.readouterr().err
 
 
+def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, capsys):
+    folder = tmp_path / "pictures" / "happy"
+    folder.mkdir(parents=True)
+    (folder / "1.png").write_bytes(png())
+    before = stale.surroundings(tmp_path, "r", folder.parent, None)
+    assert before == stale.surroundings(tmp_path, "r", folder.parent, None)
+    (folder / "1.png").write_bytes(png() + b"more")
+    assert before != stale.surroundings(tmp_path, "r", folder.parent, None)
+    (tmp_path / "runs" / "r" / "aggregates").mkdir(parents=True)
+    (tmp_path / "runs" / "r" / "metrics.json").write_text("{}")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_x.ipynb").write_text("{}")
+    assert main(["--run", "r", "--data", str(folder.parent)], root=tmp_path) == 1
+    assert "not a notebook" in capsys.readouterr().err  # the folder was no complaint
+
+
 def set_pages(tmp_path, *cells):
     read = chapter.read(write(tmp_path / "05_x.ipynb", *cells))
     markup.typeset([read])
     front = markup.front({"accuracy": 0.5, "split": "PublicTest", "faces": "none"})
-    text = pdf.source([read], front, {"facts": {}}, pdf.place([read], tmp_path), code=False)
+    text = pdf.source([read], front, {"facts": {}}, pdf.place([read], tmp_path))
     return pdf.compile_pdf(text, tmp_path, timestamp=0)
 
 

@@ -12,15 +12,11 @@ from fer_utils import faithfulness, saliency
 from fer_utils.data import Faces
 from fer_utils.runs import Run
 
-
-def _smoothgrad(model, images, target):
-    generator = torch.Generator().manual_seed(0)
-    return saliency.smoothgrad(model, images, target, samples=20, generator=generator)
-
-
 CLASS_METHODS = {
     "gradient": saliency.gradient,
-    "SmoothGrad": _smoothgrad,
+    "SmoothGrad": lambda m, x, t: saliency.smoothgrad(
+        m, x, t, samples=20, generator=torch.Generator().manual_seed(0)
+    ),
     "integrated gradients": lambda m, x, t: saliency.integrated_gradients(m, x, t, steps=20),
     "Grad-CAM": saliency.grad_cam,
     "occlusion": saliency.occlusion,

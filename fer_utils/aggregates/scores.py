@@ -69,7 +69,7 @@ def scores(
     mean, lo, hi = metrics.crossed_interval(arrays["values"])
     return {
         "methods": np.array(list(faithfulness.METHODS)), "scores": np.array(SCORES),
-        **arrays, "mean": mean, "lo": lo, "hi": hi, "layers": np.array(faithfulness.weighted_layers(run.model())),
+        **arrays, "mean": mean, "lo": lo, "hi": hi, "layers": arrays["layers"][0, 0],
         "rows": chosen.index, "labels": chosen.labels, "parts": np.array(list(synthetic.PARTS)),
         "mask_share": masks.mean(),
     }  # fmt: skip
@@ -102,6 +102,7 @@ def _scored(name, network: Run, chosen, masks, drops, seed: int, few: slice) -> 
         "values": _rows(scored),
         "untrained": _rows(_against(plain, mask)),
         "cascade": cascade.mean(1).numpy().astype(np.float32),
+        "layers": [layer for layer, _ in steps],
         "part_mass": by_part.mean(0).numpy(),
     }
 

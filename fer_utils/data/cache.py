@@ -13,8 +13,6 @@ import json
 import os
 import tempfile
 import time
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -80,26 +78,15 @@ def cached(path: Path, read) -> Faces:
 def fetch(file: Path, state: dict) -> Faces | None:
     """The stored faces, or None where there are none, or not of this state, or not whole."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            about = json.loads(archive.read("about.json"))
-            if about["version"] != VERSION or about["state"] != state:
+        with np.load(file, allow_pickle=False) as stored:
+            about = json.loads(stored["about"].item())
+            if about["version"] != VERSION or about["state"] != state or stored.zip.testzip():
                 return None
-            arrays = {name: read_array(archive, name) for name in about["arrays"]}
+            arrays = {name: stored[name] for name in about["arrays"]}
         split = np.array(SPLITS)[arrays.pop("split")]
         return Faces(split=split, notes=tuple(about["notes"]), **arrays)
-    # A damaged file can fail in any of these ways; all of them mean: read the source.
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError):
+    except Exception:  # a damaged file can fail in any way; all of them mean: read the source
         return None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError):
-        return None
-
-
-def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(f"{name}.npy") as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):  # also makes zipfile check the array's CRC
-            raise ValueError(name)
-        return array
 
 
 def store(file: Path, state: dict, faces: Faces) -> None:
@@ -111,16 +98,19 @@ def store(file: Path, state: dict, faces: Faces) -> None:
     }
     arrays = {name: array for name, array in arrays.items() if array is not None}
     about = {"version": VERSION, "state": state, "notes": faces.notes, "arrays": list(arrays)}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    with atomic(file) as partial, open(partial, "wb") as stream:
+        np.savez(stream, about=json.dumps(about), **arrays)
+
+
+@contextlib.contextmanager
+def atomic(path: Path):
+    """A temporary path beside ``path`` that replaces it when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("about.json", json.dumps(about))
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-        os.replace(temporary, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -92,11 +92,6 @@ def reason(error: Exception, most: int = 120) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def split_array(names) -> np.ndarray:
-    """Split names as the str array that ``Faces`` holds."""
-    return np.array(names, dtype=np.array(SPLITS).dtype)
-
-
 def pixel_checksum(images: np.ndarray) -> str:
     """Hex digest of the pixels alone."""
     return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()

@@ -26,7 +26,6 @@ from .faces import (
     Faces,
     reason,
     shown,
-    split_array,
 )
 from .pictures import MAGICS, MOST_BYTES, SUFFIXES, read_picture
 from .sources import Entry
@@ -212,7 +211,7 @@ def read_voted(pictures: dict, tables: dict, name: str) -> Faces:
     votes = np.array(votes, dtype=np.int64)
     images, converted = read_pictures_of(found, name)
     notes = ("labels are the plurality of the FER+ votes, -1 where none of the seven classes wins",)
-    return Faces(images, plurality(votes), split_array(splits), votes, notes=notes + converted)
+    return Faces(images, plurality(votes), np.array(splits, str), votes, notes=notes + converted)
 
 
 def read_numbered(pictures: dict, path: str, rows: list[list[str]], name: str) -> Faces:
@@ -238,7 +237,7 @@ def read_numbered(pictures: dict, path: str, rows: list[list[str]], name: str) -
     images, converted = read_pictures_of([numbers[whole[0]][i] for i in order], name)
     left = sorted(set(pictures) - set(whole))
     notes = tuple(f"images in {folder or '.'}/ have no label and were left out" for folder in left)
-    split = split_array(["Training"] * len(order))
+    split = np.full(len(order), "Training")
     return Faces(images, np.array([labels[i] for i in order]), split, notes=notes + converted)
 
 
@@ -251,6 +250,6 @@ def numbered(entries: list[Entry]) -> dict[int, Entry]:
 def read_unlabelled(entries: list[Entry], name: str) -> Faces:
     entries = sorted(entries, key=lambda entry: natural(entry.path))
     images, converted = read_pictures_of(entries, name)
-    split = split_array(["PublicTest"] * len(entries))
+    split = np.full(len(entries), "PublicTest")
     notes = ("no labels: every label is -1; no folder is named after a class",)
     return Faces(images, np.full(len(entries), UNLABELLED), split, notes=notes + converted)

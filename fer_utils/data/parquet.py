@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from .faces import EMOTIONS, MOST_FACES, SPLITS, DataError, Faces, reason, shown, split_array
+from .faces import EMOTIONS, MOST_FACES, SPLITS, DataError, Faces, reason, shown
 from .folders import SPLIT_OF, class_of
 from .pictures import read_picture
 from .sources import Budget, Entry
@@ -40,13 +40,9 @@ def read_parquet(entries: list[Entry], name: str) -> Faces:
 
 
 def read_file(entry: Entry, name: str) -> tuple[np.ndarray, ...]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise DataError(
-            f"{name}: a parquet file; reading it needs pyarrow: pip install pyarrow"
-        ) from None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     images, labels, converted = [], [], []
     with entry.open() as stream:
         content = stream.read(LARGEST_FILE + 1)
@@ -77,7 +73,7 @@ def read_file(entry: Entry, name: str) -> tuple[np.ndarray, ...]:
     if not images:
         raise DataError(f"{name}: no row; expected a face in each; download it again")
     word = name.rpartition("/")[2].split("-")[0].split(".")[0].lower()
-    split = split_array([SPLIT_OF.get(word, "Training")] * len(images))
+    split = np.full(len(images), SPLIT_OF.get(word, "Training"))
     return np.stack(images), np.array(labels, np.int64), split, np.array(converted)
 
 

@@ -18,7 +18,6 @@ from .faces import (
     pixel_checksum,
     reason,
     shown,
-    split_array,
 )
 
 COLUMNS = (
@@ -73,7 +72,7 @@ def read_votes(path) -> tuple[np.ndarray, np.ndarray]:
     if not rows:
         raise DataError(f"{path}: no row; expected one for each face; download it again")
     votes = np.array([row[2:] for row in rows]).astype(np.int64)
-    return votes, split_array([row[0].decode() for row in rows])
+    return votes, np.array([row[0].decode() for row in rows])
 
 
 def join_votes(faces: Faces, path, source="the faces") -> Faces:

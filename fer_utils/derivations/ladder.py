@@ -185,9 +185,7 @@ def differences(layer, backward, central):
 
 
 def slope(layer, backward, central):
-    errors = by_hand.difference_errors(
-        layer.forward, backward, layer.inputs, layer.direction, STEPS[FIT], central
-    )
+    errors = differences(layer, backward, central)[FIT]
     return float((errors[-1] / errors[0]).log() / (STEPS[FIT][-1] / STEPS[FIT][0]).log())
 
 

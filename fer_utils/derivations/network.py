@@ -64,10 +64,8 @@ def _layer_backward(layer, dy, x):  # -> dx, then weight's and bias's gradients
             return conv2d_backward(dy, x, layer.weight, layer.stride, layer.padding, layer.dilation)
         case nn.Linear():
             return linear_backward(dy, x, layer.weight)
-        case nn.LeakyReLU():
-            return (leaky_relu_backward(dy, x, layer.negative_slope),)
-        case nn.ReLU():
-            return (leaky_relu_backward(dy, x, 0.0),)
+        case nn.LeakyReLU() | nn.ReLU():
+            return (leaky_relu_backward(dy, x, getattr(layer, "negative_slope", 0.0)),)
         case nn.MaxPool2d():
             return (max_pool_backward(dy, x, layer.kernel_size, layer.stride, layer.padding),)
     if layer.training:

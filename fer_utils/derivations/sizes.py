@@ -87,11 +87,11 @@ def _at_least(least: int, **settings) -> None:
             raise ValueError(f"{name}={value} must be at least {least}")
 
 
-def _each_axis(size, ceil_mode=None, **settings):
-    extra = () if ceil_mode is None else (ceil_mode,)
+def _each_axis(size, **settings):
     for name, value in settings.items():
+        many = value if isinstance(value, tuple | list) else [value]
         try:
-            settings[name] = [index(v) for v in (value if _many(value) else [value])]
+            settings[name] = [index(v) for v in many]
         except TypeError:
             raise ValueError(f"{name}={value!r} must be an integer, or one for each axis") from None
     axes = max(map(len, settings.values()))
@@ -99,9 +99,5 @@ def _each_axis(size, ceil_mode=None, **settings):
         if len(value) not in (1, axes):
             raise ValueError(f"{name} has {len(value)} entries, other settings {axes}: one an axis")
     rows = [v * axes if len(v) == 1 else v for v in settings.values()]
-    sizes = tuple(size(*row, *extra) for row in zip(*rows, strict=True))
+    sizes = tuple(size(*row) for row in zip(*rows, strict=True))
     return sizes if axes > 1 else sizes[0]
-
-
-def _many(value) -> bool:
-    return isinstance(value, tuple | list)

@@ -6,6 +6,7 @@ import torch
 
 from ..anatomy import layer_name, private_copy, until
 from ..chains import calls
+from ..cones import geometry
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ def field_arithmetic(model, layer=None, shape=(1, 48, 48)) -> tuple:
     size, step, start = 1, 1, 0
     for called, module, _, _ in calls(twin, image):
         if hasattr(module, "kernel_size"):
-            kernel, stride, padding, dilation = (
-                _one(getattr(module, key, 1))
-                for key in ("kernel_size", "stride", "padding", "dilation")
-            )
+            kernel, stride, padding, dilation = geometry(module, 0)
             start -= padding * step
             size += (kernel - 1) * dilation * step
             step *= stride
@@ -113,7 +111,3 @@ def chosen(filters, number):
             f"the layer has filters 0 to {number - 1}"
         )
     return filters
-
-
-def _one(value):
-    return value[0] if isinstance(value, tuple) else value

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..anatomy import check_images, checked, chunk_size, layer_name, private_copy, quick_copy
+from ..anatomy import checked, chunk_size, layer_name, private_copy, quick_copy, until
 from ..chains import RISING, calls, split
 from .field import maps_at, receptive_field
 
@@ -27,8 +27,9 @@ def class_tuning(activation, labels, classes=7):
 
 def correlations(activation, values):
     """Pearson's r of each filter (n, filters) with each column of values (n, k): (filters, k)."""
-    a, v = (_standard(torch.as_tensor(x).double()) for x in (activation, values))
-    return a.T @ v
+    both = torch.cat([torch.as_tensor(x).double() for x in (activation, values)], dim=1)
+    filters = activation.shape[1]
+    return torch.corrcoef(both.T)[:filters, filters:]
 
 
 def part_overlap(model, layer, faces, parts, share=0.05):
@@ -38,9 +39,8 @@ def part_overlap(model, layer, faces, parts, share=0.05):
     size, bilinear; a filter's places are the ``share`` of all pixels of all faces above its
     own threshold. ``parts`` is (n, parts, h, w), boolean.
     """
-    check_images(faces)
     name = layer_name(model, layer)
-    twin = quick_copy(model, faces, keep=name)
+    twin, _ = quick_copy(model, faces, keep=name)
     parts = torch.as_tensor(parts, device=faces.device)
     with torch.no_grad():
         maps = torch.cat([maps_at(twin, name, x) for x in faces.split(chunk_size(faces))])
@@ -80,12 +80,12 @@ def ablation(model, layer, faces, labels) -> Ablation:
         raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
     chain, rest = split(twin, faces.detach(), lambda module: True, longest=names.index(name) + 1)
     if chain is None or len(chain) != names.index(name) + 1:
-        chain, rest = None, None
+        rest = None
     with torch.no_grad():
         before, after = [], []
         for x in faces.split(chunk_size(faces)):
             before.append(twin(x))
-            after.append(torch.stack(_silenced(twin, name, x, chain, rest)))
+            after.append(torch.stack(_silenced(twin, name, x, rest)))
     before, after = torch.cat(before)[None], torch.cat(after, dim=1)
     classes = before.shape[-1]
     member = F.one_hot(labels, classes).to(before)
@@ -96,30 +96,17 @@ def ablation(model, layer, faces, labels) -> Ablation:
     return Ablation(fall[..., 0] @ member / count, lost @ member / count)
 
 
-def _silenced(twin, name, x, chain, rest):
-    """Logits with each filter of the layer at 0, one after the other."""
-    layer = twin.get_submodule(name)
-    if chain:
-        maps = x
-        for module in chain:
-            maps = module(maps)
-    result = []
-    for k in range(layer.out_channels):
-        if chain:
-            kept = maps[:, k].clone()
-            maps[:, k] = 0
-            result.append(rest(maps))
-            maps[:, k] = kept
-        else:
-
-            def silence(module, inputs, output, k=k):
-                output = output.clone()
-                output[:, k] = 0
-                return output
-
-            handle = layer.register_forward_hook(silence)
-            result.append(twin(x))
-            handle.remove()
+def _silenced(twin, name, x, rest):
+    """Logits with each filter of the layer at 0, by ``rest`` of the network where it is known."""
+    layer, result = twin.get_submodule(name), []
+    maps = until(twin, name, x) if rest else None
+    for k in torch.arange(layer.out_channels, device=x.device).split(1):
+        if rest:
+            result.append(rest(maps.index_fill(1, k, 0)))
+            continue
+        handle = layer.register_forward_hook(lambda m, given, out, k=k: out.index_fill(1, k, 0))
+        result.append(twin(x))
+        handle.remove()
     return result
 
 
@@ -150,11 +137,9 @@ def upper_bound(model, layer=None, bounds=(0.0, 1.0), shape=(1, 48, 48)):
     name = layer_name(model, layer)
     field = receptive_field(model, name, shape)
     twin = private_copy(model).double()
-    low, high = (torch.full((1, *shape), float(b), dtype=torch.float64) for b in bounds)
     if not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (darkest, brightest), got {bounds}")
-    device = next(twin.parameters()).device
-    low, high = low.to(device), high.to(device)
+    low, high = (next(twin.parameters()).new_full((1, *shape), b) for b in bounds)
     given = low
     for called, module, came, output in calls(twin, low):
         if came is not given:
@@ -180,9 +165,3 @@ def _interval(module, name, low, high):
             ends = module(low), module(high)
             return torch.minimum(*ends), torch.maximum(*ends)
     raise ValueError(f"no interval rule for layer {name!r} ({type(module).__name__})")
-
-
-def _standard(x):
-    x = x - x.mean(0)
-    length = x.norm(dim=0)
-    return x / torch.where(length > 0, length, torch.nan)

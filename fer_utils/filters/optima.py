@@ -166,10 +166,8 @@ def _unpadded(model, name, image):
     """A private copy without padding, its batch norms folded away, its pools brought forward."""
     bare = fold_norms(pool_first(private_copy(model), keep=name), image)
     for module in bare.modules():
-        if hasattr(module, "padding") and not isinstance(module.padding, str):
+        if hasattr(module, "padding"):
             module.padding = (0, 0)
-        elif getattr(module, "padding", None) == "same":
-            module.padding = "valid"
     return thin_first(bare, keep=name)
 
 

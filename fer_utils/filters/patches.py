@@ -26,7 +26,7 @@ def responses(model, layer, faces) -> Responses:
     name = layer_name(model, layer)
     field = receptive_field(model, name, tuple(faces.shape[1:]))
     rows, columns = zip(*field.middle, strict=True)
-    twin = quick_copy(model, faces, keep=name)
+    twin, _ = quick_copy(model, faces, keep=name)
     with torch.no_grad():
         parts = [
             maps_at(twin, name, x)[:, :, list(rows), list(columns)].max(2)
@@ -67,18 +67,11 @@ def top_patches(
     filters = chosen(filters, found.activation.shape[1])
     order = found.activation[:, filters].argsort(dim=0, descending=True, stable=True)
     face = order[starts[which] : starts[which] + count].T
-    pixels = torch.stack(
-        [
-            torch.stack(
-                [
-                    faces[(i, slice(None), *found.field.box(found.field.middle[found.unit[i, k]]))]
-                    for i in row.tolist()
-                ]
-            )
-            for k, row in zip(filters, face, strict=True)
-        ]
-    )
-    return Patches(pixels, face, found.activation[face, torch.tensor(filters)[:, None]])
+    boxes = [found.field.box(unit) for unit in found.field.middle]
+    which = torch.tensor(filters)[:, None]
+    places = torch.stack([face, found.unit[face, which]], dim=2).flatten(0, 1).tolist()
+    pixels = torch.stack([faces[i, :, *boxes[unit]] for i, unit in places])
+    return Patches(pixels.unflatten(0, face.shape), face, found.activation[face, which])
 
 
 def mean_patch(model, layer, faces, filters=None, count=100, found=None):

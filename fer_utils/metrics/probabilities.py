@@ -7,9 +7,8 @@ import numpy as np
 from fer_utils.metrics.matrix import class_indices, confusion, percentiles, ratio, scores, wilson
 
 BINS = 15  # of confidence, equally wide
-FLOOR = np.finfo(
-    np.float64
-).eps  # probabilities below count as this in logarithms, as in scikit-learn
+# Probabilities below count as this in logarithms, as in scikit-learn.
+FLOOR = np.finfo(np.float64).eps
 
 
 def checked(labels, probabilities, classes=None):
@@ -154,10 +153,7 @@ def reliability(labels, probabilities, bins=BINS):
     return table[faces > 0].reset_index(drop=True)
 
 
-TEMPERATURES = (
-    0.05,
-    20.0,
-)  # the range searched: a network that knows nothing wants an infinite one
+TEMPERATURES = (0.05, 20.0)  # searched: a network that knows nothing wants an infinite one
 
 
 def tempered(probabilities, temperature):

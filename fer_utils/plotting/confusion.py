@@ -17,18 +17,14 @@ PEOPLE = "#D55E00"  # whatever is of people; the network is style.ACCENT
 def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
     """A heat map with a text in each cell, and a smaller one below it."""
     ax.imshow(np.nan_to_num(shade), cmap=style.AMOUNT, vmin=0, vmax=limit, aspect="auto")
-    for (row, column), value in np.ndenumerate(np.nan_to_num(shade)):
-        colour = "white" if value > 0.75 * limit else "black"
-        shift = -0.16 if small is not None else 0
-        keys = {"ha": "center", "va": "center", "color": colour}
-        ax.text(column, row + shift, text[row, column], fontsize=size, **keys)
-        if small is not None:
-            ax.text(column, row + 0.24, small[row, column], fontsize=size - 1.2, **keys)
+    light = np.nan_to_num(shade) > 0.75 * limit
+    style.written(ax, text, light, 0 if small is None else -0.16, fontsize=size)
+    if small is not None:
+        style.written(ax, small, light, 0.24, fontsize=size - 1.2)
     ax.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(classes)), classes)
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
 
 
 def plot_matrices(matrix: np.ndarray, classes) -> Figure:
@@ -42,7 +38,6 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
         (wide, matrix.sum(axis=1, keepdims=True), "of the faces labelled so, %", 8),
         (axes[1, 0], matrix.sum(axis=0, keepdims=True), "of the faces predicted so, %", 7),
     ):
-        total = np.broadcast_to(total, matrix.shape)
         share = np.where(total > 0, matrix / np.maximum(total, 1), np.nan)
         lo, hi = metrics.wilson(matrix, total)
         between = np.char.add(np.char.add(shares(lo), "–"), shares(hi))
@@ -65,28 +60,12 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes, level: float
     points = 100 * difference
     limit = max(1.0, abs(points).max())
     image = ax.imshow(points, cmap=style.SIGNED, vmin=-limit, vmax=limit, aspect="auto")
-    for (row, column), value in np.ndenumerate(points):
-        sure = p[row, column] < level
-        ax.text(
-            column,
-            row,
-            (f"{value:+.0f}" if round(value) else "0").replace("-", "−"),
-            ha="center",
-            va="center",
-            fontsize=8,
-            weight="bold" if sure else "normal",
-            color="white" if abs(value) > 0.6 * limit else "black",
-        )
-        if sure:
-            box = Rectangle(
-                (column - 0.46, row - 0.46),
-                0.92,
-                0.92,
-                fill=False,
-                edgecolor="black",
-                linewidth=1.4,
-            )
-            ax.add_patch(box)
+    told = np.vectorize(lambda v: f"{v:+.0f}".replace("-", "−") if round(v) else "0")
+    style.written(ax, told(points), abs(points) > 0.6 * limit, fontsize=8)
+    for row, column in np.argwhere(p < level):
+        ax.texts[row * len(classes) + column].set_weight("bold")
+        corner = column - 0.46, row - 0.46
+        ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.4))
     ax.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(classes)), classes)
     ax.set(xlabel="prediction", ylabel="label")
@@ -127,12 +106,7 @@ def plot_pairs(
         rate = 50 * (voters[i, j] + voters[j, i])
         left.plot(rate, places, "x", color=PEOPLE, ms=5, mew=1.6, label="two voters of one face")
         left.legend(loc="lower right")
-    names = [
-        f"{pair}  ({low}–{high})"
-        for pair, low, high in zip(
-            pair_names(table), table["best_rank"], table["worst_rank"], strict=True
-        )
-    ]
+    names = [f"{r.first}–{r.second}  ({r.best_rank}–{r.worst_rank})" for r in table.itertuples()]
     left.set_yticks(places, names)
     left.set_ylim(max(len(table), 1) - 0.5, -0.5)
     left.set_xlim(left=0)
@@ -160,17 +134,8 @@ def plot_calibration(
         (before, -0.004, "as trained", PEOPLE, "s"),
         (after, 0.004, "after temperature", style.ACCENT, "o"),
     ):
-        error = table["accuracy"] - table["lo"], table["hi"] - table["accuracy"]
-        left.errorbar(
-            table["confidence"] + shift,
-            table["accuracy"],
-            yerr=np.maximum(error, 0),
-            fmt=marker,
-            ms=4,
-            linewidth=1.1,
-            color=colour,
-            label=name,
-        )
+        look = {"fmt": marker, "color": colour, "linewidth": 1.1, "label": name}
+        _accuracy(left, table["confidence"] + shift, table, **look)
     left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     left.legend(loc="upper left")
     coverage = 100 * np.asarray(coverage)
@@ -185,6 +150,12 @@ def plot_calibration(
         ax.grid()
         ax.set_axisbelow(True)
     return figure
+
+
+def _accuracy(ax, x, table: pd.DataFrame, unit: int = 1, **look) -> None:
+    """Accuracy over ``x`` with its interval."""
+    error = table["accuracy"] - table["lo"], table["hi"] - table["accuracy"]
+    ax.errorbar(x, unit * table["accuracy"], yerr=unit * np.maximum(error, 0), ms=4, **look)
 
 
 def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, classes) -> Figure:
@@ -207,16 +178,8 @@ def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, class
 def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8) -> Figure:
     """Accuracy by how many voters agree; whom the crowd sides with in each pair's mistakes."""
     figure, (left, right) = style.figure(1, 2, height=3.3, width_ratios=(1, 1.25))
-    error = by_votes["accuracy"] - by_votes["lo"], by_votes["hi"] - by_votes["accuracy"]
-    left.errorbar(
-        by_votes["votes"],
-        100 * by_votes["accuracy"],
-        yerr=100 * np.maximum(error, 0),
-        fmt="o-",
-        ms=4,
-        color=style.ACCENT,
-        linewidth=1.2,
-    )
+    look = {"fmt": "o-", "color": style.ACCENT, "linewidth": 1.2}
+    _accuracy(left, by_votes["votes"], by_votes, 100, **look)
     for _, row in by_votes.iterrows():
         left.annotate(
             f"{row['faces']:.0f}", (row["votes"], 2), ha="center", rotation=90, fontsize=6.5
@@ -251,17 +214,4 @@ def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8
     right.set_xlim(0, 100)
     right.set_xlabel("mistakes in which the crowd's plurality is …, %")
     right.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
-    return figure
-
-
-def plot_mistakes(images: np.ndarray, captions) -> Figure:
-    """Faces (n, 48, 48) with a caption each, at most twelve, six in a row."""
-    images, captions = images[:12], list(captions)[:12]
-    rows = max(1, -(-len(images) // 6))
-    figure, axes = style.figure(rows, 6, height=1.75 * rows)
-    for place, ax in enumerate(axes.ravel()):
-        style.bare(ax)
-        if place < len(images):
-            style.face_image(ax, images[place])
-            ax.set_xlabel(captions[place], fontsize=7)
     return figure

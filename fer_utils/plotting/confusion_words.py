@@ -64,10 +64,10 @@ def said_rank(row) -> str:
     return f"rank {row['rank']} ({row['best_rank']}–{row['worst_rank']})"
 
 
-def listed(words) -> str:
+def listed(names, none: str = "none") -> str:
     """``a, b and c``."""
-    words = list(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    names = list(names)
+    return none if not names else " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def pair_names(table: pd.DataFrame) -> list[str]:
@@ -93,9 +93,8 @@ def pair_table(table: pd.DataFrame, most: int = 6) -> pd.DataFrame:
 
 def largest_cells(matrix: np.ndarray, classes, most: int = 6) -> str:
     """``Sad→Neutral 28 % [24, 32], …``: the largest shares of a label that another class takes."""
-    total = np.broadcast_to(matrix.sum(axis=1, keepdims=True), matrix.shape)
-    share = np.where(total > 0, matrix / np.maximum(total, 1), 0) * ~np.eye(len(matrix), dtype=bool)
-    lo, hi = metrics.wilson(matrix, total)
+    share = np.nan_to_num(metrics.shares(matrix)) * ~np.eye(len(matrix), dtype=bool)
+    lo, hi = metrics.wilson(matrix, matrix.sum(axis=1, keepdims=True))
     order = np.argsort(-share, axis=None, kind="stable")[:most]
     cells = [np.unravel_index(place, matrix.shape) for place in order]
     return ", ".join(
@@ -135,10 +134,7 @@ def leaders(table: pd.DataFrame) -> str:
     text = f"Highest stands {measured}; {said_rank(first)}, {first['faces']} mistakes)"
     if len(also) > 4:
         return text + f", but {len(also) + 1} of {len(table)} pairs may be first."
-    ranked = [
-        f"{name} ({said_rank(row)})"
-        for name, (_, row) in zip(pair_names(also), also.iterrows(), strict=True)
-    ]
+    ranked = [f"{row['first']}–{row['second']} ({said_rank(row)})" for _, row in also.iterrows()]
     return text + (f"; {listed(ranked)} may lead as well." if ranked else ".")
 
 
@@ -146,11 +142,8 @@ def verdict(table: pd.DataFrame, claimed) -> str:
     """Whether the claimed pairs lead: one sentence with their ranks."""
     found = metrics.claim(table, claimed)
     said_pairs = listed(f"{a}–{b}" for a, b in claimed)
-    rows = found["rows"]
-    ranks = listed(
-        f"{name} {said_rank(row)}"
-        for name, (_, row) in zip(pair_names(rows), rows.iterrows(), strict=True)
-    )
+    rows = found["rows"].iterrows()
+    ranks = listed(f"{row['first']}–{row['second']} {said_rank(row)}" for _, row in rows)
     above = listed(pair_names(found["above"].head(3)))
     return {
         "holds": f"That {said_pairs} lead **holds**: {ranks}.",
@@ -231,15 +224,9 @@ def original_verdict(matrix: np.ndarray, classes) -> str:
     if reason := guessing(matrix):
         return f"Of the original recipe, trained on the same faces: {reason}"
     table = metrics.pairs(matrix, classes)
-    ruling = {
-        "holds": "the claim holds",
-        "fails": "the claim does not hold",
-        "open": "the claim stays open",
-        "untestable": "the claim cannot be tested",
-    }[metrics.claim(table, CLAIM)["verdict"]]
-    first = table.iloc[0]
+    ruling, first = verdict(table, CLAIM).split("**")[1], table.iloc[0]
     return (
-        f"For the original recipe, trained on the same faces, {ruling}; there "
+        f"For the original recipe, trained on the same faces, the claim {ruling}; there "
         f"{pair_names(table)[0]} leads with "
         f"{said_percent(first['confusability'], first['lo'], first['hi'])}."
     )
@@ -255,9 +242,7 @@ def agreements(votes: dict, table: pd.DataFrame, voters: np.ndarray, classes) ->
     _, lo, hi = agree["prediction_minus_voter"]
     verdict = "more often than" if lo > 0 else "less often than" if hi < 0 else "about as often as"
     ours = pair_names(table)[0]
-    differ = f"Two voters differ most over {lead}, the network over {ours}"
-    if lead == ours:
-        differ = f"Two voters differ most over {lead}, and so does the network"
+    network_too = "and so does the network" if lead == ours else f"the network over {ours}"
     alike = "" if np.isnan(alike) else f" (rank correlation over the pairs {alike:.2f})"
     counts = votes["faces"]  # label, prediction, plurality, votes for it
     total, most = counts.sum(), counts.shape[-1] - 1
@@ -265,18 +250,16 @@ def agreements(votes: dict, table: pd.DataFrame, voters: np.ndarray, classes) ->
     crowd, network = metrics.crowd_agreement(votes), np.einsum("kkcv->", counts) / total
     both = np.einsum("kkkv->", counts[:, :, : len(names)])
     p = metrics.sign_test(round(network * total) - both, round(crowd * total) - both)
-    habits = (
-        ": it has learned habits of the labellers that the crowd does not share"
-        if network > crowd and p < 0.05
-        else ""
-    )
+    learned = ": it has learned habits of the labellers that the crowd does not share"
+    habits = learned if network > crowd and p < 0.05 else ""
     return (
         f"A random voter agrees with the network on {said_percent(*agree['prediction'])} of the "
         f"faces, with the label on {said_percent(*agree['label'])}, with another voter on "
         f"{said_percent(*agree['voter'])}: the network agrees with a person **{verdict}** "
         f"another person does. No answer could do better than {percent(best)} %, which always "
         f"giving a face's most frequent one would reach. That one is the label on {percent(crowd)} "
-        f"% of the faces, the network's answer on {percent(network)} %{habits}. {differ}{alike}."
+        f"% of the faces, the network's answer on {percent(network)} %{habits}. Two voters differ "
+        f"most over {lead}, {network_too}{alike}."
     )
 
 

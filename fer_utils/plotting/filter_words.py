@@ -179,9 +179,7 @@ def on_truth(cards: dict) -> str:
 
 def on_spare(cards: dict, classes: tuple[str, ...]) -> str:
     """Filters that add nothing, and the dearest single filter."""
-    idle, pairs = cards["inactive"], cards["duplicates"]
-    shown = [f"{i} and {j}" for i, j in pairs]
-    told = f"inactive filters: {_some(idle)}; duplicate pairs: {_some(shown)}"
+    idle, pairs = cards["inactive"], [f"{i} and {j}" for i, j in cards["duplicates"]]
     fall = np.nan_to_num(cards["recall_fall"])
     k, dearest = np.unravel_index(fall.argmax(), fall.shape)
     cost = (
@@ -190,7 +188,7 @@ def on_spare(cards: dict, classes: tuple[str, ...]) -> str:
         f"faces of {classes[dearest]}; the most among {fall.size} such losses)"
         if fall.max() > 0 else "no single filter's silence costs any class recall"
     )  # fmt: skip
-    return f"{told[0].upper()}{told[1:]}; {cost}."
+    return f"Inactive filters: {_some(idle)}; duplicate pairs: {_some(pairs)}; {cost}."
 
 
 def _some(names, most: int = 4) -> str:

@@ -12,7 +12,7 @@ from fer_utils.plotting.style import (
     CLASS_COLOURS,
     MUTED,
     SIGNED,
-    bare,
+    amount_image,
     face_image,
     figure,
     signed_image,
@@ -47,8 +47,7 @@ def field_plot(fields: dict[str, np.ndarray], boxes: dict[str, tuple]) -> Figure
     """
     drawn, axes = figure(1, len(fields), height=2.2, width=5.2)
     for ax, (name, size) in zip(axes, fields.items(), strict=True):
-        bare(ax)
-        ax.imshow(size / size.max(), cmap="viridis", vmin=0, vmax=1)
+        amount_image(ax, size / size.max(), 1)
         rows, columns = boxes[name]
         ax.add_patch(Rectangle(
             (columns.start - 0.5, rows.start - 0.5), columns.stop - columns.start,
@@ -106,15 +105,12 @@ def sheet(panels: dict, order: np.ndarray, preferred: list, columns: int = 8) ->
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, lw=1.3))
             ax.text(left, top - 2, str(k), fontsize=6, va="bottom", color="#444444")
         ax.set_title(title)
-    _class_legend(drawn, sorted({p for p in preferred if p}, key=list(CLASS_COLOURS).index))
-    return drawn
-
-
-def _class_legend(drawn: Figure, names: list[str]) -> None:
-    marks = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=CLASS_COLOURS[n], lw=1.5) for n in names]
-    marks.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="#CCCCCC", lw=1.5))
+    names = sorted({p for p in preferred if p}, key=list(CLASS_COLOURS).index)
+    colours = [*(CLASS_COLOURS[name] for name in names), "#CCCCCC"]
+    marks = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=c, lw=1.5) for c in colours]
     drawn.legend(marks, [*names, "none"], loc="outside lower center", ncols=8, fontsize=7.5,
                  handlelength=1.2, columnspacing=1.1)  # fmt: skip
+    return drawn
 
 
 def reach_plot(reached: dict[str, np.ndarray]) -> Figure:
@@ -155,8 +151,7 @@ def closer_look(cards: dict, which: list, names: list, classes: tuple[str, ...])
     drawn, axes = figure(len(which), 6, height=0.98 * len(which) + 0.5,
                          gridspec_kw={"width_ratios": [1, 1, 1, 1, 1.9, 1.9]})  # fmt: skip
     colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
-    pictures = {kind: cards[kind] for kind in kinds}
-    pictures["mean_patch"] = stretched(cards["mean_patch"])
+    pictures = cards | {"mean_patch": stretched(cards["mean_patch"])}
     span = 1.05 * np.nanmax(np.abs(cards["tuning"][which]))
     cost = 1.05 * max(float(np.nanmax(np.abs(cards["logit_fall"][which]))), 1e-3)
     for row, (k, name) in enumerate(zip(which, names, strict=True)):

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 
 from fer_utils.plotting import style
 
-COLOURS = tuple(style.CLASS_COLOURS.values())
-WRONG = "#000000"
+PLANTED = {"color": "#000000", "ls": "--", "lw": 2}
 LEAST = 1e-17  # where an error of exactly 0 is drawn on a logarithmic axis
 
 
@@ -44,22 +43,16 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
     for ax, kind, errors, order in panels:
         guide = 0.2 * (steps / steps.max()) ** order
         ax.loglog(steps, guide, color=style.MUTED, lw=5, alpha=0.35, label=f"slope {order}")
-        for colour, (name, values) in zip(_colours(errors, wrong), errors.items(), strict=True):
-            line = {"ls": "--", "lw": 2} if name == wrong else {"lw": 1.2}
-            ax.loglog(steps, np.maximum(values, LEAST), color=colour, label=name, **line)
+        palette = iter(style.CLASS_COLOURS.values())
+        for name, values in errors.items():
+            line = PLANTED if name == wrong else {"color": next(palette), "lw": 1.2}
+            ax.loglog(steps, np.maximum(values, LEAST), label=name, **line)
         ax.set_xlabel(f"step h of the {kind} difference")
         ax.grid()
         ax.set_ylim(1e-14, 10)
     axes[0].set_ylabel("error over the slope")
     lines, names = axes[0].get_legend_handles_labels()
     extra = axes[1].lines[0]
+    extra.set_linestyle(":")
     axes[1].legend([*lines, extra], [*names, "slope 1"], loc="center left", bbox_to_anchor=(1, 0.5))
-    for line in axes[1].lines[:1]:
-        line.set_linestyle(":")
-    axes[1].get_legend().legend_handles[-1].set_linestyle(":")
     return drawn
-
-
-def _colours(errors, wrong):
-    palette = iter(COLOURS)
-    return [WRONG if name == wrong else next(palette) for name in errors]

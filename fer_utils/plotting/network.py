@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 
 from fer_utils.plotting.style import ACCENT, MUTED, bare, figure
 
@@ -31,10 +31,7 @@ def network_drawing(rows: list[dict]) -> Figure:
     flat = linear[0]["input"][0]
     for size, name in [(flat, "flatten"), *((r["output"][0], r["name"]) for r in linear)]:
         tall = 9 * np.log2(size) / 2.2
-        ax.add_patch(Polygon(
-            [(x, 24 - tall / 2), (x + 3, 24 - tall / 2), (x + 3, 24 + tall / 2), (x, 24 + tall / 2)],
-            facecolor=FILL[0], edgecolor=ACCENT, lw=0.8,
-        ))  # fmt: skip
+        ax.add_patch(Rectangle((x, 24 - tall / 2), 3, tall, fc=FILL[0], ec=ACCENT, lw=0.8))
         ax.text(x + 1.5, 24 + tall / 2 + 2, f"{size}", ha="center", va="bottom", fontsize=7.5)
         ax.text(x + 1.5, -9, name, ha="center", va="top", fontsize=7.5)
         x += 17

@@ -14,15 +14,14 @@ from matplotlib.figure import Figure
 
 from fer_utils.plotting.filter_words import reach
 from fer_utils.plotting.filters import mosaic
-from fer_utils.plotting.saliency import FADE
+from fer_utils.plotting.saliency import overlay
 from fer_utils.plotting.style import (
     CLASS_COLOURS,
     DPI,
-    MAGNITUDE,
     MUTED,
-    SIGNED,
     bare,
     face_image,
+    signed_image,
     signed_limit,
 )
 
@@ -72,11 +71,8 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
     )
     limit = signed_limit(map_)
     face_image(ax, image, extent=(0, 48, 48, 0))
-    signed = ax.imshow(map_, cmap=SIGNED, vmin=-limit, vmax=limit, extent=(51, 99, 48, 0))
-    ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(102, 150, 48, 0))
-    amount = abs(map_)
-    alpha = np.clip(amount / limit / FADE, 0, 1) * 0.75
-    ax.imshow(amount, cmap=MAGNITUDE, vmin=0, vmax=limit, alpha=alpha, extent=(102, 150, 48, 0))
+    signed = signed_image(ax, map_, limit, extent=(51, 99, 48, 0))
+    overlay(ax, image, abs(map_), limit, extent=(102, 150, 48, 0))
     ax.set(xlim=(0, 150), ylim=(48, -6))
     for left, title in zip((24, 75, 126), ("input", "signed map", "overlay"), strict=True):
         ax.text(left, -1.5, title, ha="center")
@@ -101,8 +97,7 @@ def one_card(cards: dict, k: int, classes: tuple[str, ...]) -> Figure:
     drawn, (ax, tuning, silence) = blank(
         6.8, 2.95, (0.1, 1.62, 6.6, 1.3), (0.85, 0.42, 2.35, 1.0), (4.2, 0.42, 2.35, 1.0)
     )
-    pictures = np.stack([cards[kind][k] for kind in KINDS])
-    height, width = pictures.shape[1:]
+    height, width = cards["plain"].shape[1:]
     bare(ax)
     for place, (kind, title) in enumerate(KINDS.items()):
         left, picture = place * 2 * width, cards[kind][k]
@@ -133,9 +128,6 @@ def one_picture(picture: np.ndarray, unit: str = "") -> Figure:
     if not unit:
         face_image(axes[0], picture)
         return drawn
-    limit = signed_limit(picture)
-    bare(axes[0])
-    signed = axes[0].imshow(picture, cmap=SIGNED, vmin=-limit, vmax=limit)
-    drawn.colorbar(signed, cax=axes[1])
+    drawn.colorbar(signed_image(axes[0], picture), cax=axes[1])
     axes[1].set_title(unit, fontsize=7.5, loc="left")
     return drawn

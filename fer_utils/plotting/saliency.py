@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 from fer_utils.plotting.style import (
     ACCENT,
     AMOUNT,
-    MAGNITUDE,
     MUTED,
     WIDTH,
+    amount_image,
     bare,
     face_image,
     figure,
     signed_image,
     signed_limit,
+    written,
 )
 
 MASK = "#FFFFFF"  # outline of the known truth, over dark maps
@@ -43,7 +44,7 @@ def plot_attributions(images: np.ndarray, maps: np.ndarray, names, unit: str) ->
     for column, name, image, map_ in zip(axes.T, names, images, maps, strict=True):
         face_image(column[0], image).axes.set_title(name)
         signed = signed_image(column[1], map_, limit)
-        size = _amount(column[2], abs(map_), limit)
+        size = amount_image(column[2], abs(map_), limit)
         overlay(column[3], image, abs(map_), limit)
     for ax, label in zip(axes[:, 0], ("input", "gradient", "|gradient|", "overlay"), strict=True):
         ax.set_ylabel(label)
@@ -65,7 +66,7 @@ def plot_methods(images: np.ndarray, masks: np.ndarray, maps: dict, names) -> Fi
     for column, (ax, image) in enumerate(zip(axes[0], images, strict=True)):
         face_image(ax, image).axes.set_title(names[column])
         for below, values in zip(axes[1:, column], maps.values(), strict=True):
-            _amount(below, values[column], signed_limit(values[column]))
+            amount_image(below, values[column], signed_limit(values[column]))
             if masks[column].any():
                 below.contour(masks[column], levels=[0.5], colors=[MASK], linewidths=0.7)
     for ax, label in zip(axes[:, 0], ("face", *maps), strict=True):
@@ -139,10 +140,8 @@ def plot_random(image: np.ndarray, trained: dict, random: dict, rho: dict) -> Fi
     for column, name in enumerate(trained, 1):
         axes[0, column].set_title(name.replace(" ", "\n", 1), fontsize=8)
         for ax, maps in zip(axes[:, column], (trained, random), strict=True):
-            _amount(ax, maps[name], signed_limit(maps[name]))
-        axes[1, column].set_xlabel(
-            f"ρ = {rho[name] + 0.0:.1f}".replace("-0.0", "0.0").replace("-", "−")
-        )
+            amount_image(ax, maps[name], signed_limit(maps[name]))
+        axes[1, column].set_xlabel(f"ρ = {rho[name]:z.1f}".replace("-", "−"))
     return drawn
 
 
@@ -156,12 +155,12 @@ def plot_parts(drop: np.ndarray, mass: np.ndarray, parts, classes, methods) -> F
     drawn, (left, right) = figure(1, 2, height=3.0, width_ratios=(1, 1.05))
     limit = max(abs(drop).max(), 1e-6)
     bar = left.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    _written(left, drop, "{:.1f}", abs(drop) > 0.6 * limit)
+    _written(left, drop, "{:z.1f}", abs(drop) > 0.6 * limit)
     drawn.colorbar(bar, ax=left, label="fall of the logit (nats)")
     shares = mass / mass.sum(1, keepdims=True)
     top = shares.max()
     bar = right.imshow(shares, cmap=AMOUNT, vmin=0, vmax=top, aspect="auto")
-    _written(right, 100 * shares, "{:.0f}", shares > 0.6 * top)
+    _written(right, 100 * shares, "{:z.0f}", shares > 0.6 * top)
     bar = drawn.colorbar(bar, ax=right, label="share of the parts' mass")
     for ax, names in ((left, classes), (right, methods)):
         ax.set_xticks(range(len(parts)), parts)
@@ -211,7 +210,7 @@ def plot_bands(shares: dict, bands, rows, classes) -> Figure:
     limit = np.log2(np.nanmax([*ratios.values(), np.full((len(classes), len(bands)), 1.5)]))
     for ax, (name, ratio) in zip(axes, ratios.items(), strict=True):
         ax.imshow(np.log2(ratio), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        _written(ax, ratio, "{:.1f}", abs(np.log2(ratio)) > 0.6 * limit)
+        _written(ax, ratio, "{:z.1f}", abs(np.log2(ratio)) > 0.6 * limit)
         ax.set_title(name)
         ax.set_xticks(range(len(bands)), bands, rotation=40, ha="right")
     axes[0].set_yticks(range(len(classes)), classes)
@@ -237,21 +236,13 @@ def plot_mistakes(images: np.ndarray, predicted: np.ndarray, label: np.ndarray, 
     return drawn
 
 
-def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float):
+def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
     """A map of what is 0 or more over a grey face: weak places let the face through."""
-    face_image(ax, image)
+    face_image(ax, image, **kwargs)
     alpha = np.clip(amount / limit / FADE, 0, 1) * 0.75
-    return ax.imshow(amount, cmap=MAGNITUDE, vmin=0, vmax=limit, alpha=alpha)
-
-
-def _amount(ax, map_: np.ndarray, limit: float):
-    bare(ax)
-    return ax.imshow(map_, cmap=MAGNITUDE, vmin=0, vmax=limit)
+    return amount_image(ax, amount, limit, alpha=alpha, **kwargs)
 
 
 def _written(ax, values: np.ndarray, form: str, light: np.ndarray) -> None:
-    for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            text = form.format(value).replace("-0.0", "0.0").replace("-", "−")
-            colour = "white" if light[y, x] else "black"
-            ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
+    told = np.vectorize(lambda v: form.format(v).replace("-", "−") if np.isfinite(v) else "")
+    written(ax, told(values), light, fontsize=7.5)

@@ -70,8 +70,6 @@ def halves(maps: dict, method: str, classes) -> str:
     if np.isnan(upper).all():
         return "No class has a correct face, so there is no mean map."
     high, low = int(np.nanargmax(upper)), int(np.nanargmin(upper))
-    if high == low:
-        return f"The upper half holds {upper[low]:.0%} of the mean |map| of {method}."
     return (
         f"The upper half of the picture holds between {upper[low]:.0%} ({classes[low]}) and "
         f"{upper[high]:.0%} ({classes[high]}) of the mean |map| of {method}."
@@ -171,11 +169,7 @@ def peaks(maps: dict, classes, method: str = "occlusion") -> str:
         if maps["count"][k] >= FEW:
             # windows make plateaus: their middle, not the first of their rows
             row = int(np.argwhere(map_ >= map_.max() - 0.005)[:, 0].mean())
-            band = next(
-                str(b)
-                for b, (a, z) in zip(maps["bands"], maps["band_rows"], strict=True)
-                if a <= row < z
-            )
+            band = maps["bands"][np.searchsorted(maps["band_rows"][:, 0], row, side="right") - 1]
             found.setdefault(band, []).append(f"{name} ({map_.max():.1f})")
     told = "; ".join(f"on the {band} for {listed(names)}" for band, names in found.items())
     return f"What speaks most for a class by the mean map of {method} lies {told or 'nowhere'}."

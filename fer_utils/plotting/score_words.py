@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fer_utils import metrics
+from fer_utils.plotting.confusion_words import listed, said
 
 QUESTIONS = {
     "pointing game": "pointing game ↑", "mass in mask": "mass in mask ↑",
@@ -43,9 +44,9 @@ def methods(s: dict) -> list[str]:
     return [str(m) for m in s["methods"][~controls(s)]]
 
 
-def margins(s: dict, score: str) -> pd.DataFrame:
-    """Each method's lead over the best control on one score: mean, and the lowest bound of any
-    network; a row each."""
+def margins(s: dict, score: str) -> dict[str, tuple[float, float]]:
+    """Method -> its lead over the best control on one score: mean, and the lowest bound of any
+    network."""
     j = list(s["scores"]).index(score)
     sign = -1.0 if score == "deletion" else 1.0
     values = sign * s["values"][:, :, j].astype(np.float64)  # (networks, methods, faces)
@@ -58,19 +59,15 @@ def margins(s: dict, score: str) -> pd.DataFrame:
         lead = values[:, i] - max(rivals, key=np.mean)
         drawn = [metrics.crossed_means(each[None], RESAMPLES) for each in lead]
         rows[str(s["methods"][i])] = (lead.mean(), np.quantile(drawn, 0.05 / tests, axis=1).min())
-    return pd.DataFrame(rows, index=["lead", "at least"]).T
+    return rows
 
 
 def winners(s: dict, score: str) -> list[str]:
     """Methods that surely and visibly beat the best control on a score, the best first."""
     if score in WITHOUT:
         return []
-    table = margins(s, score)
-    return list(
-        table[(table["at least"] > 0) & (table["lead"] >= MATTERS)]
-        .sort_values("lead", ascending=False)
-        .index
-    )
+    lead = {name: mean for name, (mean, least) in margins(s, score).items() if least > 0}
+    return sorted((m for m in lead if lead[m] >= MATTERS), key=lead.get, reverse=True)
 
 
 def finders(s: dict) -> dict[str, int]:
@@ -100,9 +97,7 @@ def nearest(s: dict, among=None) -> tuple[str | None, int]:
 def value(s: dict, method: str, score: str) -> str:
     """A mean with its interval, two digits: 0.78 [0.70, 0.86]."""
     i, j = list(s["methods"]).index(method), list(s["scores"]).index(score)
-    return "{:.2f} [{:.2f}, {:.2f}]".format(
-        *(s[key][i, j] for key in ("mean", "lo", "hi"))
-    ).replace("-", "−")
+    return said(*(s[key][i, j] for key in ("mean", "lo", "hi")), digits=2).replace("-", "−")
 
 
 def best_control(s: dict, score: str) -> tuple[str, str]:
@@ -119,8 +114,7 @@ def score_table(s: dict) -> pd.DataFrame:
     for j, score in enumerate(s["scores"]):
         won = winners(s, str(score))
         columns[HEADS[j]] = [
-            f"{mean:.2f}".replace("-0.00", "0.00").replace("-", "−")
-            + ("*" if method in won else "")
+            f"{mean:z.2f}".replace("-", "−") + "*" * (method in won)
             for method, mean in zip(s["methods"], s["mean"][:, j], strict=True)
         ]
     table = pd.DataFrame(columns, index=pd.Index(s["methods"], name="method"))
@@ -168,11 +162,6 @@ def column(s: dict, score: str) -> dict[str, float]:
     """Method -> mean of a score."""
     j = list(s["scores"]).index(score)
     return dict(zip(s["methods"].tolist(), s["mean"][:, j].tolist(), strict=True))
-
-
-def listed(names, none: str = "none") -> str:
-    names = list(names)
-    return none if not names else " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def which_to_trust(s: dict) -> str:

@@ -14,12 +14,12 @@ from fer_utils.plotting.score_words import listed
 from fer_utils.plotting.style import (
     ACCENT,
     AMOUNT,
-    MAGNITUDE,
     MUTED,
     WIDTH,
-    bare,
+    amount_image,
     face_image,
     figure,
+    written,
 )
 
 FOUND = 0.5  # share of readers from which a method is said to give the mark away
@@ -33,8 +33,7 @@ def plot_shortcut_face(s: dict) -> Figure:
     for row, name, maps in zip(axes, s["networks"], s["maps"], strict=True):
         face_image(row[0], s["face"]).axes.set_ylabel(f"trained\n{name}")
         for ax, map_ in zip(row[1:], maps, strict=True):
-            bare(ax)
-            ax.imshow(map_, cmap=MAGNITUDE, vmin=0, vmax=255)
+            amount_image(ax, map_, 255)
         for ax in row:
             size = right - left, bottom - top
             ax.add_patch(Rectangle((left - 0.5, top - 0.5), *size, fill=False, ec="#D55E00", lw=1))
@@ -55,16 +54,14 @@ def plot_shortcut(s: dict) -> Figure:
         hits, lo, hi = _hits(s, network)
         hit.hlines(where, 100 * lo, 100 * hi, colors=colour)
         hit.scatter(100 * hits, where, c=colour, s=14)
-    mass.axvline(100 * _even(s), color="black", lw=0.8, ls=":")
+    rows, columns = np.diff(s["box"])[[0, 2]]  # of pixels in the mark
+    mass.axvline(100 * rows * columns / s["face"].size, color="black", lw=0.8, ls=":")
     mass.set(xlabel="share of the map\nin the mark (%)", yticks=y, yticklabels=methods)
     mass.invert_yaxis()
     hit.set_xlabel("strongest pixel\nin the mark (%)")
-    right.imshow(s["right"][1], cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in np.ndenumerate(s["right"][1]):
-        colour = "white" if share > 0.6 else "black"
-        right.text(
-            column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8
-        )
+    told, share = np.vectorize("{:.0f}".format), s["right"][1]
+    right.imshow(share, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
+    written(right, told(100 * share), share > 0.6, fontsize=8)
     right.set_xticks(range(len(s["sizes"])), s["sizes"])
     right.set_xlabel("a reader is right (%),\nby faces a class")
     drawn.legend(loc="outside upper center", ncols=2)
@@ -176,8 +173,3 @@ def _hits(s: dict, network: int) -> np.ndarray:
     """Share of faces whose strongest pixel lies in the mark, with Wilson's bounds: (3, methods)."""
     hit = s["hit"][network]
     return np.array([hit.mean(1), *metrics.wilson(hit.sum(1), hit.shape[1])])
-
-
-def _even(s: dict) -> float:
-    top, bottom, left, right = s["box"]
-    return (bottom - top) * (right - left) / s["face"].size

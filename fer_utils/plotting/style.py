@@ -86,12 +86,23 @@ def face_image(ax: Axes, image: np.ndarray, **kwargs):
     return ax.imshow(image, cmap="gray", vmin=0, vmax=255, **kwargs)
 
 
+def amount_image(ax: Axes, map_: np.ndarray, limit: float, **kwargs):
+    """A (h, w) map of what is 0 or more, up to ``limit``; returns the image artist."""
+    bare(ax)
+    return ax.imshow(map_, cmap=MAGNITUDE, vmin=0, vmax=limit, **kwargs)
+
+
 def bare(ax: Axes) -> None:
     """No ticks, no frame: for pictures."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def written(ax: Axes, texts: np.ndarray, light: np.ndarray, shift: float = 0, **font) -> None:
+    """A text in each cell of a heat map (rows, columns), white where ``light``."""
+    for (row, column), text in np.ndenumerate(texts):
+        colour = "white" if light[row, column] else "black"
+        ax.text(column, row + shift, text, ha="center", va="center", color=colour, **font)
 
 
 def png(drawn: Figure) -> bytes:

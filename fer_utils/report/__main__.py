@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from fer_utils import revision
-from fer_utils.report import ROOT, ReportError, stale
+from fer_utils.report import ROOT, TEMPLATES, ReportError, stale
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -45,7 +45,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS",
                         help="a cell that takes longer has hung (%(default)s)")  # fmt: skip
     parser.add_argument("--no-faces", action="store_true", help="leave single real faces out")
-    parser.add_argument("--no-code", action="store_true", help="no code in the PDF's appendix")
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         parser.error(f"--run {options.run!r}: expected letters, digits, '-', '_' and '.' only")
@@ -58,27 +57,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def report(options: argparse.Namespace, root: Path) -> int:
     for path in filter(None, (options.data, options.votes)):
-        if not path.is_file():
+        if not path.exists():
             raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
     folder = ((root / options.build) / options.run).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        return make(options, root, folder)
-
-
-@contextmanager
-def alone(folder: Path):
-    """Wait until no other process makes this report."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         print(f"another process makes {short(folder)}; waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        held = lock.acquire()
+    with held:
+        return make(options, root, folder)
 
 
 def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
@@ -104,9 +94,7 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
         for path in old:
             targets[path.stem].parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(folder / "figures" / path.stem[:2], ignore_errors=True)
-            kernel = execute.environment(
-                options.run, folder, path.stem, shown, votes, threads=options.jobs == 1
-            )
+            kernel = execute.environment(folder, path.stem, shown, votes, options.jobs == 1)
             jobs.append((path, targets[path.stem], options.run, kernel))
         execute.execute(
             jobs, options.jobs, options.limit,
@@ -114,15 +102,16 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
         )  # fmt: skip
 
     commit, committed = revision.commit(root)
-    key = stale.digest(keys, stale.exporters(), commit, options.no_code)
+    key = stale.digest(keys, stale.tree(TEMPLATES.parent), commit)
     files = [folder / "report.pdf", folder / "html" / "index.html"]
     files += [folder / "html" / f"{name}.html" for name in targets]
     if stamp.pages == key and all(file.is_file() for file in files):
         print(f"{short(files[0])} and {short(files[1])} are up to date")
         return 0
     start = time.monotonic()
-    pages(folder, list(targets.values()), run, shown, (commit, committed), not options.no_code)
-    stamp.set_pages(key)
+    pages(folder, list(targets.values()), run, shown, (commit, committed))
+    stamp.pages = key
+    stamp.write()
     print(f"{short(files[0])} and {short(files[1])} made in {time.monotonic() - start:.1f} s")
     return 0
 
@@ -149,7 +138,7 @@ def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | Non
     return 0
 
 
-def pages(folder: Path, executed: list[Path], run: Path, data, commit, code: bool) -> None:
+def pages(folder: Path, executed: list[Path], run: Path, data, commit) -> None:
     """Make every page in memory, write them all, then put them in place of the old ones."""
     from fer_utils.report import html, markup, pdf
     from fer_utils.report.chapter import read
@@ -162,7 +151,7 @@ def pages(folder: Path, executed: list[Path], run: Path, data, commit, code: boo
     site = html.pages(chapters, symbols, front, foot)
     made = {folder / "html" / name: page.encode() for name, page in site.items()}
     made |= {folder / "html" / path.name: path.read_bytes() for path in executed}
-    text = pdf.source(chapters, front, foot, pdf.place(chapters, folder), code)
+    text = pdf.source(chapters, front, foot, pdf.place(chapters, folder))
     made[folder / "report.pdf"] = pdf.compile_pdf(text, folder, commit[1])
     written = {path: path.with_name(f".{path.name}") for path in made}
     try:
@@ -223,13 +212,9 @@ class Stamp:
     def add(self, executed: Path, key: str, seconds: float) -> None:
         (made,) = stale.content(executed)
         self.chapters[executed.stem] = {"key": key, "made": made, "seconds": round(seconds, 1)}
-        self._write()
+        self.write()
 
-    def set_pages(self, key: str) -> None:
-        self.pages = key
-        self._write()
-
-    def _write(self) -> None:
+    def write(self) -> None:
         partial = self.path.with_suffix(".partial")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps({"chapters": self.chapters, "pages": self.pages}, indent=1))

@@ -8,8 +8,8 @@ import math
 import multiprocessing
 import os
 import re
-import sys
 import time
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -72,6 +72,13 @@ def _plain(error: object) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def _timed(limit: float, job: tuple) -> tuple[str, float, str]:
+    print(f"  {job[0].stem:<26} running", flush=True)
+    began = time.monotonic()
+    reason = execute_one(*job, limit)
+    return job[0].stem, time.monotonic() - began, reason
+
+
 def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, limit: float, done) -> None:
     """Execute ``(source, target, run, environment)`` jobs in their order, ``workers`` at a time.
 
@@ -81,73 +88,20 @@ def execute(jobs: list[tuple[Path, Path, str, dict]], workers: int, limit: float
     Raises:
         ReportError: a chapter failed; the chapters still at work are stopped.
     """
-    waiting, running = list(jobs), {}
-    board = Board([job[0].stem for job in jobs])
     workers, spawn = min(workers, len(jobs)), multiprocessing.get_context("spawn")
     try:
         with (spawn.Pool if workers > 1 else ThreadPool)(workers) as pool:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    job = waiting.pop(0)
-                    running[job[0].stem] = (
-                        pool.apply_async(execute_one, (*job, limit)),
-                        time.monotonic(),
-                    )
-                    board.set(job[0].stem, "running")
-                time.sleep(0.05)
-                for name, (result, start) in list(running.items()):
-                    seconds = time.monotonic() - start
-                    if not result.ready():
-                        board.tick(name, seconds)
-                        continue
-                    del running[name]
-                    if reason := result.get():
-                        board.set(name, "FAILED", seconds)
-                        raise ReportError(f"{name}, {reason}")
-                    board.set(name, "done", seconds)
-                    done(name, seconds)
+            for name, seconds, reason in pool.imap_unordered(partial(_timed, limit), jobs):
+                if reason:
+                    raise ReportError(f"{name}, {reason}")
+                print(f"  {name:<26} done    {seconds:6.1f} s", flush=True)
+                done(name, seconds)
     finally:
         for _, target, _, _ in jobs:
             target.with_suffix(".running.ipynb").unlink(missing_ok=True)
 
 
-class Board:
-    """Chapter, state, seconds: redrawn in place on a terminal, a line a change elsewhere."""
-
-    def __init__(self, names: list[str], stream=sys.stdout):
-        self.stream, self.live = stream, stream.isatty()
-        self.rows = dict.fromkeys(names, ("waiting", 0.0))
-        self.drawn = 0.0
-        if self.live:
-            stream.write("\n" * len(names))
-            self.draw()
-
-    def set(self, name: str, state: str, seconds: float = 0.0) -> None:
-        self.rows[name] = (state, seconds)
-        if self.live:
-            self.draw()
-        else:
-            print(self.line(name), file=self.stream, flush=True)
-
-    def tick(self, name: str, seconds: float) -> None:
-        self.rows[name] = ("running", seconds)
-        if self.live and time.monotonic() - self.drawn > 0.5:
-            self.draw()
-
-    def line(self, name: str) -> str:
-        state, seconds = self.rows[name]
-        return f"  {name:<26} {state:<8}" + (f"{seconds:6.1f} s" if seconds else "")
-
-    def draw(self) -> None:
-        self.drawn = time.monotonic()
-        lines = "".join(f"\x1b[2K{self.line(name)}\n" for name in self.rows)
-        self.stream.write(f"\x1b[{len(self.rows)}A{lines}")
-        self.stream.flush()
-
-
-def environment(
-    run: str, folder: Path, chapter: str, data: Path | None, votes: Path | None, threads: bool
-):
+def environment(folder: Path, chapter: str, data: Path | None, votes: Path | None, threads: bool):
     """What a chapter's kernel finds in its environment; None removes a variable."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {

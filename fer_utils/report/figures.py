@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from fer_utils.report import ROOT, ReportError, chapter
+from fer_utils.report import ROOT, chapter
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
@@ -43,20 +43,18 @@ def overview(root: Path = ROOT) -> str:
     for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         read = chapter.read(path)
         parts.append(f"## [{read.number} · {read.title}]({path.name})\n\n{read.answer.source}\n")
-    return "\n".join(
-        [
-            *parts,
-            "*These answers are the stored ones; `make figures` collects them. What they say of "
-            "voters is computed from the FER+ votes, © Microsoft Corporation, MIT licence.*\n",
-        ]
+    parts.append(
+        "*These answers are the stored ones; `make figures` collects them. What they say of "
+        "voters is computed from the FER+ votes, © Microsoft Corporation, MIT licence.*\n"
     )
+    return "\n".join(parts)
 
 
 def sheet() -> bytes:
     """Seven rows of twelve synthetic faces: what the embedded set looks like."""
     from fer_utils import data, synthetic
+    from fer_utils.plotting.dataset import plot_sheet
     from fer_utils.plotting.style import png
-    from fer_utils.plotting.synthetic import plot_sheet
 
     faces = synthetic.faces(84)
     return png(plot_sheet(faces.images, faces.labels, data.EMOTIONS))
@@ -66,13 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     folder = Path(arguments[0]) if arguments else ROOT / "figures"
     pictures = stored()
-    try:
-        if missing := [name for name in CHOSEN if name not in pictures]:
-            raise ReportError(
-                f"no stored notebook shows {missing[0]!r}; refresh them: `make notebooks`"
-            )
-    except ReportError as error:
-        print(f"figures: {error}", file=sys.stderr)
+    if missing := [name for name in CHOSEN if name not in pictures]:
+        told = f"no stored notebook shows {missing[0]!r}; refresh them: `make notebooks`"
+        print(f"figures: {told}", file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in {**{n: pictures[n] for n in CHOSEN}, SHEET: sheet()}.items():

@@ -45,11 +45,6 @@ def plain(html: str) -> str:
     return re.sub(r"<[^>]*>", "", html)
 
 
-def unwrapped(html: str) -> str:
-    """A caption without the paragraph that pandoc puts around it."""
-    return re.sub(r"</?p>", "", html)
-
-
 def anchored(html: str) -> str:
     """Headings that can be linked to."""
     link = r'<a class="anchor" href="#\2" aria-label="Link to this section">#</a>'
@@ -72,7 +67,6 @@ def _exporter():
 
     filters = {
         "picture": picture,
-        "unwrapped": unwrapped,
         "anchored": anchored,
         "python": lambda code: highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)),
     }

@@ -17,12 +17,12 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def source(chapters: list[Chapter], front: dict, foot: dict, pictures: dict, code: bool) -> str:
+def source(chapters: list[Chapter], front: dict, foot: dict, pictures: dict) -> str:
     """The report's Typst source; ``pictures`` maps a figure's number to its file under the root."""
     from fer_utils.report.exporter import BlocksExporter
 
     exporter = BlocksExporter("report.typ", {"quote": quote}, escape=False)
-    return exporter.render(chapters=chapters, front=front, foot=foot, pictures=pictures, code=code)
+    return exporter.render(chapters=chapters, front=front, foot=foot, pictures=pictures)
 
 
 def place(chapters: list[Chapter], folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from fer_utils.report import TEMPLATES, ReportError
+from fer_utils.report import ReportError
 
 PACKAGES = (
     "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
@@ -35,13 +35,8 @@ def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
+    found = {package: metadata.version(package) for package in PACKAGES}
+    return {"Python": platform.python_version(), **found}
 
 
 def runs_folder(root: Path) -> Path:
@@ -53,8 +48,9 @@ def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) ->
     module = tree(root / "fer_utils", "**/*.py")
     module = {k: v for k, v in module.items() if not k.startswith("report" + os.sep)}
     runs = {name: tree(runs_folder(root) / name) for name in {run, "synthetic"}}
-    sets = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p else None for p in (data, votes)]
-    return digest(module, runs, sets, versions())
+    sets = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
+    seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sets]
+    return digest(module, runs, seen, versions())
 
 
 def notebook(path: Path) -> str:
@@ -71,7 +67,3 @@ def read_json(path: Path):
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not readable as JSON ({error}); get it again") from None
-
-
-def exporters() -> str:
-    return digest(tree(TEMPLATES.parent))

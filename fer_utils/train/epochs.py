@@ -12,12 +12,10 @@ import argparse
 import sys
 
 import numpy as np
-import torch
 
 from fer_utils import runs
-from fer_utils.train.fit import labelled
 from fer_utils.train.recipe import TrainingError
-from fer_utils.train.whole import EPOCHS, enter
+from fer_utils.train.whole import EPOCHS, enter, score
 
 
 def best_epoch(run: runs.Run) -> dict:
@@ -42,18 +40,16 @@ def best_epoch(run: runs.Run) -> dict:
     faces = run.faces()
     if faces is None:
         raise TrainingError(f"{run.name}: its faces are not at hand; say where in FER_DATA")
-    faces = labelled(faces.of("PrivateTest"))
-    x, right = run.scale(faces.images), []
+    scored = []
     for path in files:
         model, _ = runs.load_weights(path)
-        straight = runs.probabilities(model, x)
-        both = straight + runs.probabilities(model, x.flip(3))
-        answers = torch.stack([straight, both]).argmax(2).numpy()
-        right.append((answers == faces.labels).mean(1))
-    right = np.array(right)
-    found = {"n": len(faces), "epochs": len(files)}
-    for name, values in zip(("", "_flip"), right.T, strict=True):
-        found[f"accuracy{name}"], found[f"epoch{name}"] = values.max(), int(values.argmax()) + 1
+        _, scores = score(model, faces, run.config["scale"], run.classes, ["PrivateTest"])
+        scored.append(scores["PrivateTest"])
+    found = {"n": scored[0]["n"], "epochs": len(files)}
+    for name in ("accuracy", "accuracy_flip"):
+        values = [scores[name] for scores in scored]
+        found[name] = max(values)
+        found[name.replace("accuracy", "epoch")] = int(np.argmax(values)) + 1
     return found
 
 

@@ -51,13 +51,9 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
 
 def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Weight decay acts on kernels and matrices, not on biases or batch norms."""
-    groups = [
-        {
-            "params": [p for p in model.parameters() if p.ndim >= 2],
-            "weight_decay": recipe.weight_decay,
-        },
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    kernels = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others}]
     if recipe.optimiser == "adam":
         return torch.optim.Adam(groups, lr=recipe.learning_rate)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
