@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT
 from safetensors.torch import load_file
 
@@ -20,6 +22,7 @@ from fer_utils.model import FerCNN
 from fer_utils.train import Recipe, TrainingError, epochs
 from fer_utils.train import recipe as recipes
 from fer_utils.train.__main__ import main
+from fer_utils.train.whole import taught
 
 TINY = Recipe(epochs=2, batch=32, learning_rate=0.02)
 SCALE = {"mean": 0.5, "sd": 0.25}
@@ -200,6 +203,43 @@ def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
         "metrics.json",
         "model.safetensors",
     }
+
+
+@pytest.mark.whole
+def test_a_fit_learns_from_its_teachers_too(runs_folder, few_faces):
+    source = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
+    alone = Recipe(epochs=1, batch=32)
+    pupil = replace(alone, teachers="main,second")
+    fits = [train.make_run("a", few_faces, alone, source, precision="float32")]
+    fits.append(
+        train.make_run(
+            "a", few_faces, replace(alone, seed=1), source, "second", precision="float32"
+        )
+    )
+    images = few_faces.of("Training").images
+    answers = taught("a", pupil, few_faces.checksum(), images, fits[0].classes)
+    each = [f.predict(x) for f in fits for x in (images, np.flip(images, 2).copy())]
+    assert answers.numpy() == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+    third = train.make_run("a", few_faces, pupil, source, "third", precision="float32")
+    assert third.config["recipe"]["teachers"] == "main,second"
+    loss = fits[0].history["train_loss"][0], third.history["train_loss"][0]
+    assert loss[0] != loss[1]
+    with pytest.raises(TrainingError, match="other faces"):
+        train.make_run("a", few_faces[:200], pupil, source, "fourth")
+    with pytest.raises(ValueError, match="nosuch"):
+        train.make_run("a", few_faces, replace(alone, teachers="nosuch"), source, "fourth")
+
+
+def test_what_is_learned_lies_between_label_and_teacher(few_faces):
+    """A teacher that answers with the labels changes nothing, another one the weights."""
+    labels = torch.from_numpy(few_faces.of("Training").labels)
+    right = F.one_hot(labels, 7).float()
+    plain, same, other = (
+        fitted(few_faces, replace(TINY, epochs=1), answers=answers)[0].fc[6].bias.detach()
+        for answers in (None, right, torch.full_like(right, 1 / 7))
+    )
+    assert torch.allclose(plain, same, atol=1e-6)
+    assert not torch.allclose(plain, other, atol=1e-4)
 
 
 @pytest.mark.whole

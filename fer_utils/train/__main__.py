@@ -76,6 +76,11 @@ def options() -> argparse.ArgumentParser:
     add("--flip", action=argparse.BooleanOptionalAction, default=None)
     add("--ema", type=share, help="share that a running mean of the weights keeps a step")
     add("--seed", type=int)
+    add(
+        "--teachers",
+        metavar="FIT,FIT",
+        help="fits of the run (main: the run's own) whose answers are learned too",
+    )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add(
         "--precision", choices=("float32", "bfloat16"), help="default: the quicker in a short trial"

@@ -23,6 +23,7 @@ from fer_utils.train.augment import augment, draws
 from fer_utils.train.checkpoint import keep, restore
 from fer_utils.train.processes import Processes
 from fer_utils.train.recipe import (
+    TAUGHT,
     Recipe,
     TrainingError,
     follow,
@@ -36,7 +37,7 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
     checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
-    group: Processes = Processes(),  # noqa: B008
+    group: Processes = Processes(), answers: Tensor | None = None,  # noqa: B008
 ) -> list[dict]:  # fmt: skip
     """Fit ``model`` in place to the Training faces.
 
@@ -47,6 +48,8 @@ def fit(
         progress: called with a dict after every 16th step and every epoch.
         each: called after every epoch with its number and the network that was scored.
         group: this process among several; the first alone scores, writes and reports.
+        answers: a teacher's probabilities of the labelled Training faces (n, classes): they are
+            learned beside the labels (Hinton et al. 2015, arXiv:1503.02531).
 
     Returns:
         a row an epoch: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy (nats and
@@ -59,6 +62,9 @@ def fit(
     keep_memory(device)
     train = labelled(faces.of("Training"))
     images, labels = to_device(train, device)
+    targets = labels
+    if answers is not None:
+        targets = F.one_hot(labels, answers.shape[1]).float().lerp(answers.to(device), TAUGHT)
     sample = torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:SAMPLE]).to(device)
     valid = to_device(labelled(faces.of("PublicTest")), device)
 
@@ -85,7 +91,7 @@ def fit(
             with torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16"):
                 logits = network(x)
             loss = F.cross_entropy(
-                logits.float(), labels[pick.to(device)], label_smoothing=recipe.smoothing
+                logits.float(), targets[pick.to(device)], label_smoothing=recipe.smoothing
             )
             optimiser.zero_grad()
             loss.backward()

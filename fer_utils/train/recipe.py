@@ -29,6 +29,7 @@ class Recipe:
     flip: bool = True  # left and right change places in every second epoch
     ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
     seed: int = 0
+    teachers: str = ""  # fits of the run whose answers are learned too: "main,seed-1"
 
 
 # The student report's own: Adam at 1e-4, batches of 128 and nothing else.
@@ -37,6 +38,7 @@ ORIGINAL = Recipe(
     rotate=0.0, zoom=0.0, shift=0.0, flip=False, epochs=16,
 )  # fmt: skip
 RECIPES = {"ours": Recipe(), "original": ORIGINAL}
+TAUGHT = 0.7  # share of the teachers' answer in what is learned; the label has the rest
 EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than people's
 
 

@@ -54,6 +54,7 @@ def make_run(
         )
     grey = train.images.mean(dtype=np.float64) / 255, train.images.std(dtype=np.float64) / 255
     scale = {"mean": round(float(grey[0]), 5), "sd": round(float(grey[1]), 5)}
+    answers = taught(name, recipe, faces.checksum(), train.images, classes)
     precision = precision or fastest_precision(NETWORKS[recipe.network], device)
     torch.manual_seed(recipe.seed)
     model = NETWORKS[recipe.network](len(classes))
@@ -68,7 +69,9 @@ def make_run(
         if keep_epochs:
             runs.save_weights(path / EPOCHS / f"{epoch:03}.safetensors", network, about)
 
-    history = fit(model, faces, recipe, scale, device, checkpoint, precision, progress, each, group)
+    history = fit(
+        model, faces, recipe, scale, device, checkpoint, precision, progress, each, group, answers
+    )
     if not group.first:
         return None
 
@@ -87,6 +90,24 @@ def make_run(
     run = scored(path, name, fit_name, faces, private)
     checkpoint.unlink(missing_ok=True)
     return run
+
+
+def taught(name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes):
+    """What a recipe's teachers answer, on average, of uint8 faces and their mirror images.
+
+    Returns:
+        probabilities, Tensor (n, classes), or None where the recipe has no teacher.
+
+    Raises:
+        TrainingError: a teacher learned from other faces, or in another order of the classes.
+    """
+    answers = []
+    for fit_name in filter(None, recipe.teachers.split(",")):
+        teacher = runs.Run.load(name, None if fit_name == "main" else fit_name)
+        if teacher.config["data"]["checksum"] != checksum or teacher.classes != tuple(classes):
+            raise TrainingError(f"{teacher.name}: no teacher here, it learned from other faces")
+        answers += [teacher.predict(images), teacher.predict(images[:, :, ::-1].copy())]
+    return torch.from_numpy(np.mean(answers, axis=0)) if answers else None
 
 
 @contextmanager
