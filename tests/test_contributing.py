@@ -11,9 +11,10 @@ import torch
 from conftest import ROOT
 from nbclient import NotebookClient
 
-from fer_utils import faithfulness, model, saliency
+from fer_utils import faithfulness, model, runs, saliency
 from fer_utils.data import DataError, recognise
 from fer_utils.report import chapter
+from fer_utils.train.__main__ import main as train_main
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
@@ -83,3 +84,13 @@ def test_its_network_has_the_parameters_it_claims_and_is_found_by_name(monkeypat
     claimed = int(re.search(r"mean over positions: ([\d,]+) parameters", TEXT)[1].replace(",", ""))
     assert sum(p.numel() for p in model.NETWORKS["Slim"](7).parameters()) == claimed
     assert network.eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 5)
+
+
+@pytest.mark.whole
+def test_its_network_is_fitted_by_the_command_it_names(monkeypatch, runs_folder):
+    monkeypatch.setitem(model.NETWORKS, "Slim", None)  # gone again after the test
+    run("A network")
+    [(fit, options)] = re.findall(r'make train FIT=(\w+) DATA=… OPTIONS="([^"]+)"', TEXT)
+    small = ["--faces", "210", "--epochs", "1", "--batch", "32", "--precision", "float32"]
+    assert train_main(["--run", "a", "--fit", fit, *options.split(), *small]) == 0
+    assert runs.Run.load("a", fit).config["network"] == "Slim"
