@@ -156,7 +156,7 @@ def changes(fit: Run, other: Run) -> str:
         name.replace("_", " "): [f"{x:g}" if isinstance(x, float) else x for x in (value, new[name])]
         for name, value in old.items() if value != new[name]
     }  # fmt: skip
-    return ", ".join(f"{name} {a or 'none'} → {b}" for name, (a, b) in values.items())
+    return ", ".join(f"{name} {a} → {b}" for name, (a, b) in values.items())
 
 
 def bought(table: pd.DataFrame) -> str:

@@ -29,7 +29,7 @@ class Recipe:
     flip: bool = True  # left and right change places in every second epoch
     ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
     seed: int = 0
-    teachers: str = ""  # fits of the run whose answers are learned too: "main,seed-1"
+    teachers: str = "none"  # or fits of the run whose answers are learned too: "main,seed-1"
 
 
 # The student report's own: Adam at 1e-4, batches of 128 and nothing else.

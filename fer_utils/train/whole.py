@@ -102,7 +102,7 @@ def taught(name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes
         TrainingError: a teacher learned from other faces, or in another order of the classes.
     """
     answers = []
-    for fit_name in filter(None, recipe.teachers.split(",")):
+    for fit_name in recipe.teachers.split(",") if recipe.teachers != Recipe.teachers else ():
         teacher = runs.Run.load(name, None if fit_name == "main" else fit_name)
         if teacher.config["data"]["checksum"] != checksum or teacher.classes != tuple(classes):
             raise TrainingError(f"{teacher.name}: no teacher here, it learned from other faces")
