@@ -247,7 +247,8 @@ def test_lab_opens_on_the_overview_and_a_chapter_runs_from_it(lab, desk):
 
 
 def test_panels_answer_a_choice_and_an_upload(lab, desk, tmp_path):
-    desk.goto(f"{lab}/lab/tree/notebooks/panels.ipynb?token=test")
+    # a workspace of its own: else the other test's notebook opens again, and may be the one that runs
+    desk.goto(f"{lab}/lab/workspaces/panels/tree/notebooks/panels.ipynb?token=test")
     run_all(desk)
     panel = panel_of(desk, "method")
     seen = [choose(panel, "method", name, f"Map: {name} for") for name in ("gradient", "Grad-CAM")]
