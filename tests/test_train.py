@@ -230,6 +230,7 @@ def test_a_fit_learns_from_its_teachers_too(runs_folder, few_faces):
         train.make_run("a", few_faces, replace(alone, teachers="nosuch"), source, "fourth")
 
 
+@pytest.mark.whole
 def test_what_is_learned_lies_between_label_and_teacher(few_faces):
     """A teacher that answers with the labels changes nothing, another one the weights."""
     labels = torch.from_numpy(few_faces.of("Training").labels)
