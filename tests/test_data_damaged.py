@@ -586,6 +586,7 @@ def bombs() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.whole
 def test_bombs_are_refused_within_two_gigabytes(tmp_path):
     for name, content in bombs().items():
         (tmp_path / name).write_bytes(content)

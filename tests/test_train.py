@@ -296,6 +296,7 @@ def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
     assert epochs.main(["a", "b"]) == 1 and "2 of 3 epochs were kept" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 def test_the_deeper_network_is_a_fit_beside_the_reports(runs_folder, few_faces, monkeypatch):
     monkeypatch.setattr("fer_utils.synthetic.faces", lambda *_: few_faces)
     arguments = "--run a --fit deeper --network FerResNet --epochs 1 --batch 64 --precision float32"
@@ -344,6 +345,7 @@ def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments
     assert status != 0 and says in last and not runs_folder.exists()
 
 
+@pytest.mark.whole
 def test_train_imports_with_numpy_torch_and_safetensors_alone():
     code = (
         "import sys\n"
