@@ -99,6 +99,7 @@ def state(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.whole
 def test_pages_are_whole_in_themselves(project):
     html = project / "build" / "tiny" / "html"
     assert {p.name for p in html.iterdir()} == {
@@ -115,6 +116,7 @@ def test_pages_are_whole_in_themselves(project):
         assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
 
 
+@pytest.mark.whole
 def test_pages_show_the_run_and_escape_what_comes_from_data(project):
     page = (project / "build" / "tiny" / "html" / "00_a.html").read_text("utf-8")
     assert "We find &lt;b&gt;tiny&lt;/b&gt; and" in page  # the parameter was injected …
@@ -126,11 +128,13 @@ def test_pages_show_the_run_and_escape_what_comes_from_data(project):
     assert "62.5%" in index and "0123456789ab" in index and "It stands." in index
 
 
+@pytest.mark.whole
 def test_pdf_is_tagged_and_declares_its_accessibility(project):
     made = (project / "build" / "tiny" / "report.pdf").read_bytes()
     assert made.startswith(b"%PDF") and b"pdfuaid" in made and b"StructTreeRoot" in made
 
 
+@pytest.mark.whole
 def test_nothing_changed_means_nothing_touched_and_nothing_large_imported(project):
     before = state(project)
     script = (

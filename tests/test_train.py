@@ -75,6 +75,7 @@ def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
     assert resumed[1] == whole[1] and same_weights(resumed[0], whole[0])
 
 
+@pytest.mark.whole
 def test_another_recipe_does_not_go_on_from_a_checkpoint(few_faces, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)

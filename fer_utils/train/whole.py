@@ -93,13 +93,14 @@ def make_run(
 
 
 def taught(name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes):
-    """What a recipe's teachers answer, on average, of uint8 faces and their mirror images.
+    """What a recipe's teachers answer, on average, of faces uint8 (n, 48, 48) and their mirror images.
 
     Returns:
         probabilities, Tensor (n, classes), or None where the recipe has no teacher.
 
     Raises:
         TrainingError: a teacher learned from other faces, or in another order of the classes.
+        RunError: the run has no such fit.
     """
     answers = []
     for fit_name in recipe.teachers.split(",") if recipe.teachers != Recipe.teachers else ():
