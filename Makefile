@@ -14,7 +14,6 @@ JOBS ?= 2
 PARALLEL := -p no:nbval -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
-export PYTHONDONTWRITEBYTECODE ?= 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)

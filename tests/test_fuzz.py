@@ -210,6 +210,7 @@ def run(tmp_path_factory, few_faces):
         yield made
 
 
+@pytest.mark.whole
 def test_weights(run, tmp_path):
     def read(path):
         model, _ = runs.load_weights(path)
@@ -236,6 +237,7 @@ def test_checkpoints(tmp_path):
     fuzz(meddled(whole), on_disk(tmp_path, "c", read), train.TrainingError)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["config.json", "metrics.json", "history.csv", "predictions.csv"])
 def test_files_of_a_run(run, name):
     whole = (run.path / name).read_bytes()
@@ -252,6 +254,7 @@ def test_files_of_a_run(run, name):
         (run.path / name).write_bytes(whole)
 
 
+@pytest.mark.whole
 def test_aggregates(run):
     path = run.path / "aggregates" / "dataset.npz"
     whole = path.read_bytes()

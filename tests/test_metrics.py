@@ -658,6 +658,7 @@ def test_the_blame_follows_the_votes():
         assert expected in words.labels_or_network(metrics.votes_of(part, "PublicTest"))
 
 
+@pytest.mark.whole
 def test_figures_are_drawn_for_a_network_that_knows_nothing():
     labels, _ = fake(30)
     labels[labels == 1] = 0

@@ -243,6 +243,7 @@ def test_readme_answers_are_the_chapters_numbers(readme):
             assert number in outputs, f"{readme}: {number} is not in {name}"
 
 
+@pytest.mark.whole
 def test_readme_results_are_the_runs():
     table = results.results(Run.load("fer2013"))
     for readme in ("README.md", "README.zh-TW.md"):
