@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fer_utils import data, synthetic
+from fer_utils.anatomy import chunk_size, private_copy
 from fer_utils.data import Faces
 from fer_utils.data.cache import atomic
 from fer_utils.data.faces import reason
@@ -110,9 +111,11 @@ def load_weights(path: Path) -> tuple[nn.Module, dict]:
 
 
 @torch.no_grad()
-def probabilities(model: nn.Module, inputs: Tensor, chunk: int = 128) -> Tensor:
-    """Softmax of the logits, (n, 1, 48, 48) -> (n, classes), in chunks that stay in cache."""
-    return torch.cat([model(part).float().softmax(1) for part in inputs.split(chunk)])
+def probabilities(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Softmax of the logits in eval mode, (n, 1, 48, 48) -> (n, classes)."""
+    quick = private_copy(model)
+    parts = inputs.split(chunk_size(inputs))
+    return torch.cat([quick(part).float().softmax(1) for part in parts])
 
 
 @dataclass(frozen=True)

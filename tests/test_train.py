@@ -218,7 +218,10 @@ def test_a_fit_learns_from_its_teachers_too(runs_folder, few_faces):
         )
     )
     images = few_faces.of("Training").images
-    answers = taught("a", pupil, few_faces.checksum(), images, fits[0].classes)
+    said = []
+    about = few_faces.checksum(), images, fits[0].classes
+    answers = taught("a", pupil, *about, progress=said.append)
+    assert said == [{"teacher": "main"}, {"teacher": "second"}]
     each = [f.predict(x) for f in fits for x in (images, np.flip(images, 2).copy())]
     assert answers.numpy() == pytest.approx(np.mean(each, axis=0), abs=1e-6)
     third = train.make_run("a", few_faces, pupil, source, "third", precision="float32")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fer_utils import runs
-from fer_utils.anatomy import keep_memory
+from fer_utils.anatomy import chunk_size, keep_memory
 from fer_utils.data import Faces
 from fer_utils.train.augment import augment, draws
 from fer_utils.train.checkpoint import keep, restore
@@ -134,7 +134,8 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, scale: dict) -> t
     """Mean cross-entropy in nats and accuracy of uint8 images, in eval mode."""
     model.eval()
     loss = right = 0.0
-    for x, y in zip(images.split(256), labels.split(256), strict=True):
+    size = chunk_size(images)
+    for x, y in zip(images.split(size), labels.split(size), strict=True):
         logits = model(runs.scale(x, **scale).contiguous(memory_format=torch.channels_last))
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         right += (logits.argmax(1) == y).sum().item()

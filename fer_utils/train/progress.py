@@ -16,7 +16,9 @@ def progress_line(recipe: Recipe, faces_per_epoch: int):
 
     def show(event: dict) -> None:
         now = time.perf_counter()
-        if "step" in event:
+        if "teacher" in event:
+            print(f"asking teacher {event['teacher']}", file=sys.stderr, flush=True)
+        elif "step" in event:
             if not live:
                 return
             done = event["epoch"] - 1 + event["step"] / event["steps"]

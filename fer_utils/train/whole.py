@@ -54,7 +54,7 @@ def make_run(
         )
     grey = train.images.mean(dtype=np.float64) / 255, train.images.std(dtype=np.float64) / 255
     scale = {"mean": round(float(grey[0]), 5), "sd": round(float(grey[1]), 5)}
-    answers = taught(name, recipe, faces.checksum(), train.images, classes)
+    answers = taught(name, recipe, faces.checksum(), train.images, classes, device, progress)
     precision = precision or fastest_precision(NETWORKS[recipe.network], device)
     torch.manual_seed(recipe.seed)
     model = NETWORKS[recipe.network](len(classes))
@@ -92,11 +92,17 @@ def make_run(
     return run
 
 
-def taught(name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes):
+def taught(
+    name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes,
+    device: str = "cpu", progress=None,
+) -> torch.Tensor | None:  # fmt: skip
     """What a recipe's teachers answer, on average, of faces uint8 (n, 48, 48) and their mirror images.
 
+    Args:
+        progress: called with a dict before each teacher's turn.
+
     Returns:
-        probabilities, Tensor (n, classes), or None where the recipe has no teacher.
+        probabilities (n, classes), or None where the recipe has no teacher.
 
     Raises:
         TrainingError: a teacher learned from other faces, or in another order of the classes.
@@ -107,8 +113,12 @@ def taught(name: str, recipe: Recipe, checksum: str, images: np.ndarray, classes
         teacher = runs.Run.load(name, None if fit_name == "main" else fit_name)
         if teacher.config["data"]["checksum"] != checksum or teacher.classes != tuple(classes):
             raise TrainingError(f"{teacher.name}: no teacher here, it learned from other faces")
-        answers += [teacher.predict(images), teacher.predict(images[:, :, ::-1].copy())]
-    return torch.from_numpy(np.mean(answers, axis=0)) if answers else None
+        if progress:
+            progress({"teacher": fit_name})
+        x = runs.scale(torch.from_numpy(images).to(device), **teacher.config["scale"])
+        model = teacher.model().to(device)
+        answers += [runs.probabilities(model, x), runs.probabilities(model, x.flip(3))]
+    return torch.stack(answers).mean(0) if answers else None
 
 
 @contextmanager
