@@ -20,7 +20,7 @@ CHAPTERS = [
     "04_saliency", "05_filter_visualization", "06_mathematics",
 ]  # fmt: skip
 FIGURES = [f"{name}.png" for name in (*figures.CHOSEN, figures.SHEET)]
-BUDGET = 16_000_000  # bytes of all tracked files; a fit's predictions are 0.3 MB a test split
+BUDGET = 18_000_000  # bytes of all tracked files; a fit's predictions are 0.3 MB a test split
 
 
 def tracked():
