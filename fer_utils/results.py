@@ -5,13 +5,15 @@ that the run and its fits ship; nothing is trained and no image is read.
 
 Each figure is the mean over seeds ± their standard deviation, then its 95 % interval for other
 seeds and other faces (``metrics.crossed``). What follows from no single face's answer (the mean
-with the mirror image, ECE, the best epoch) has no interval.
+with the mirror image, ECE, the best epoch) has no interval; nor have the seeds taken as one
+ensemble.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict
 
@@ -23,7 +25,10 @@ from fer_utils.runs import Run
 from fer_utils.train.recipe import Recipe
 
 OURS = "this recipe"
-TITLES = {"original": "the original recipe", "deeper": "the deeper network"}
+TITLES = {
+    "original": "the original recipe", "deeper": "the deeper network",
+    "taught": "taught by these seeds",
+}  # fmt: skip
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",
     "nll": "NLL, nats", "brier": "Brier (0–2)", "ece": "ECE, 15 bins",
@@ -42,10 +47,12 @@ def configurations(run: Run) -> dict[str, list[Run]]:
         if same and "PrivateTest" in fit.metrics:
             recipe = settings(fit) | {"seed": None}
             found.setdefault(json.dumps(recipe, sort_keys=True), []).append(fit)
-    return {
-        OURS if fits[0] is run else TITLES.get(fits[0].path.name, fits[0].path.name): fits
-        for fits in found.values()
-    }
+    named: dict[str, list[Run]] = {}
+    for fits in found.values():
+        name = fits[0].path.name
+        title = OURS if fits[0] is run else TITLES.get(re.sub(r"-\d+$", "", name), name)
+        named[name if title in named else title] = fits
+    return named
 
 
 def settings(fit: Run) -> dict:
@@ -71,6 +78,9 @@ def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
         rows[split] = crossed["accuracy"]
         mirrored = [fit.metrics[split]["accuracy_flip"] for fit in fits]
         rows[f"{split}, mirror image averaged"] = across(mirrored)
+        if len(fits) > 1:
+            hits = answers.mean(0).argmax(1) == labels
+            rows[f"{split}, answers of the seeds averaged"] = across([hits.mean()])
     parts = {}
     if run.has("copies"):
         parts["without copies of Training"] = ~np.isin(numbers, run.read("copies")["row"])

@@ -41,6 +41,13 @@ def test_seeds_of_one_recipe_and_the_same_faces_are_taken_together(five):
     assert table.loc["PublicTest, mirror image averaged", "mean"] == pytest.approx(
         np.mean([f.metrics["PublicTest"]["accuracy_flip"] for f in (run, run.fit("original"))])
     )
+    one, other = (f.predictions.query("split == 'PublicTest'") for f in (run, run.fit("original")))
+    both = one[list(run.classes)].to_numpy() + other[list(run.classes)].to_numpy()
+    together = table.loc["PublicTest, answers of the seeds averaged"]
+    assert together["mean"] == np.mean(both.argmax(1) == one["label"])
+    assert together[["sd", "lo", "hi"]].isna().all()
+    alone = results.figures(run, [run]).index
+    assert not [row for row in alone if "seeds averaged" in row]
 
 
 def test_a_part_of_the_faces_is_that_part(five):
@@ -57,6 +64,18 @@ def test_a_part_of_the_faces_is_that_part(five):
     sure = metrics.votes_by_class(votes, run.classes)[:, :-1].max(1) >= 6
     row = f"PrivateTest where at least 6 of 10 voters agree ({sure.sum():,})"
     assert table.loc[row, "mean"] == pytest.approx(right[sure].mean())
+
+
+def test_a_column_has_the_title_of_its_kind_of_fit_and_none_takes_anothers_place(five):
+    for name, decay in (("taught-7", 0.1), ("taught-8", 0.1), ("taught-9", 0.2), ("mine-1", 0.3)):
+        shutil.copytree(five / "fits/original", five / "fits" / name)
+        path = five / "fits" / name / "config.json"
+        config = json.loads(path.read_text())
+        runs.write_json(path, config | {"recipe": config["recipe"] | {"weight_decay": decay}})
+    found = results.configurations(Run.load("five"))
+    assert {title: len(fits) for title, fits in found.items()} == {
+        "this recipe": 2, "taught by these seeds": 2, "taught-9": 1, "mine-1": 1
+    }  # fmt: skip
 
 
 def test_a_fit_that_was_not_scored_on_private_test_has_no_column(five):
