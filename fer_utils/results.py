@@ -27,7 +27,7 @@ from fer_utils.train.recipe import Recipe
 OURS = "this recipe"
 TITLES = {
     "original": "the original recipe", "deeper": "the deeper network",
-    "taught": "taught by these seeds",
+    "taught": "this recipe and teachers",
 }  # fmt: skip
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",

@@ -74,7 +74,7 @@ def test_a_column_has_the_title_of_its_kind_of_fit_and_none_takes_anothers_place
         runs.write_json(path, config | {"recipe": config["recipe"] | {"weight_decay": decay}})
     found = results.configurations(Run.load("five"))
     assert {title: len(fits) for title, fits in found.items()} == {
-        "this recipe": 2, "taught by these seeds": 2, "taught-9": 1, "mine-1": 1
+        "this recipe": 2, "this recipe and teachers": 2, "taught-9": 1, "mine-1": 1
     }  # fmt: skip
 
 

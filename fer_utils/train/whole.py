@@ -99,6 +99,9 @@ def taught(
     """What a recipe's teachers answer, on average, of faces uint8 (n, 48, 48) and their mirror images.
 
     Args:
+        name: the run whose fits ``recipe.teachers`` names.  checksum, classes: as they must have
+            learned.
+        device: where they answer, and where the answers then lie.
         progress: called with a dict before each teacher's turn.
 
     Returns:
