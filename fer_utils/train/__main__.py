@@ -74,6 +74,10 @@ def options() -> argparse.ArgumentParser:
     add("--zoom", type=share, help="0 to below 1")
     add("--shift", type=not_negative, help="of the half-width")
     add("--flip", action=argparse.BooleanOptionalAction, default=None)
+    add("--schedule", choices=("linear", "constant"))
+    add("--erase", type=not_negative, help="share of the faces that lose a rectangle")
+    add("--mixup", type=not_negative, help="α of the Beta that mixes two faces; 0: none")
+    add("--balance", action=argparse.BooleanOptionalAction, default=None)
     add("--ema", type=share, help="share that a running mean of the weights keeps a step")
     add("--seed", type=int)
     add(

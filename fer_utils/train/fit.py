@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fer_utils import runs
 from fer_utils.anatomy import chunk_size, keep_memory
 from fer_utils.data import Faces
-from fer_utils.train.augment import augment, draws
+from fer_utils.train.augment import augment, draws, mix
 from fer_utils.train.checkpoint import keep, restore
 from fer_utils.train.processes import Processes
 from fer_utils.train.recipe import (
@@ -62,9 +62,13 @@ def fit(
     keep_memory(device)
     train = labelled(faces.of("Training"))
     images, labels = to_device(train, device)
-    targets = labels
+    outputs = output_size(model.to(device))
+    targets = F.one_hot(labels, outputs).float()
     if answers is not None:
-        targets = F.one_hot(labels, answers.shape[1]).float().lerp(answers.to(device), TAUGHT)
+        targets = targets.lerp(answers.to(device), TAUGHT)
+    weights = None
+    if recipe.balance:
+        weights = len(labels) / (outputs * labels.bincount(minlength=outputs).clamp(min=1)).float()
     sample = torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:SAMPLE]).to(device)
     valid = to_device(labelled(faces.of("PublicTest")), device)
 
@@ -85,14 +89,13 @@ def fit(
                 part["lr"] = rate
             pick = group.share(order[step * recipe.batch : (step + 1) * recipe.batch])
             x = runs.scale(images[pick.to(device)], **scale)
-            x = augment(x, chance[pick].to(device), recipe).contiguous(
-                memory_format=torch.channels_last
-            )
+            x, y = augment(x, chance[pick].to(device), recipe), targets[pick.to(device)]
+            if recipe.mixup:
+                x, y = mix(x, y, chance[pick, 10].to(device))
+            x = x.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16"):
                 logits = network(x)
-            loss = F.cross_entropy(
-                logits.float(), targets[pick.to(device)], label_smoothing=recipe.smoothing
-            )
+            loss = F.cross_entropy(logits.float(), y, weights, label_smoothing=recipe.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -140,6 +143,13 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, scale: dict) -> t
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         right += (logits.argmax(1) == y).sum().item()
     return loss / len(labels), right / len(labels)
+
+
+@torch.no_grad()
+def output_size(model: nn.Module) -> int:
+    """How many classes the network answers with."""
+    blank = next(model.parameters()).new_zeros(1, 1, 48, 48)
+    return model.eval()(blank).shape[1]
 
 
 def labelled(faces: Faces) -> Faces:

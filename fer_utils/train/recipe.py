@@ -20,13 +20,17 @@ class Recipe:
     epochs: int = 30
     batch: int = 128  # faces a step, over all processes together
     optimiser: str = "sgd"  # Nesterov momentum 0.9; or adam
-    learning_rate: float = 0.05  # its peak: one epoch up, then linearly to 0 (sgd); fixed (adam)
+    learning_rate: float = 0.05  # its peak
+    schedule: str = "linear"  # one epoch up, then linearly to 0; or constant
     weight_decay: float = 5e-4
     smoothing: float = 0.1  # of the labels: Szegedy et al. 2016, arXiv:1512.00567
     rotate: float = 12.0  # degrees, uniform in ± this
     zoom: float = 0.12  # relative size, uniform in 1 ± this
     shift: float = 0.17  # of the image's half-width, uniform in ± this
     flip: bool = True  # left and right change places in every second epoch
+    erase: float = 0.0  # share of the faces that lose a rectangle: Zhong et al. 2020, arXiv:1708.04896
+    mixup: float = 0.0  # α of the Beta that mixes two faces: Zhang et al. 2018, arXiv:1710.09412
+    balance: bool = False  # weigh the loss by the inverse of a class's frequency
     ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
     seed: int = 0
     teachers: str = "none"  # or fits of the run whose answers are learned too: "main,seed-1"
@@ -34,7 +38,7 @@ class Recipe:
 
 # The student report's own: Adam at 1e-4, batches of 128 and nothing else.
 ORIGINAL = Recipe(
-    optimiser="adam", learning_rate=1e-4, weight_decay=0.0, smoothing=0.0,
+    optimiser="adam", learning_rate=1e-4, schedule="constant", weight_decay=0.0, smoothing=0.0,
     rotate=0.0, zoom=0.0, shift=0.0, flip=False, epochs=16,
 )  # fmt: skip
 RECIPES = {"ours": Recipe(), "original": ORIGINAL}
@@ -43,8 +47,8 @@ EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than pe
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """At a fractional epoch: Adam's stays; SGD's climbs for one epoch, then falls to 0."""
-    if recipe.optimiser == "adam":
+    """At a fractional epoch: constant, or up for one epoch and then down to 0."""
+    if recipe.schedule == "constant":
         return recipe.learning_rate
     warm = min(1.0, recipe.epochs / 4)
     rise, fall = (epoch + 0.02) / warm, (recipe.epochs - epoch) / (recipe.epochs - warm)
