@@ -3,7 +3,7 @@
 #   RUN=NAME      which run (default fer2013); a name that is not there is trained first
 #   DATA=PATH     FER2013 in any layout; without it a new run learns from synthetic faces
 #   VOTES=PATH    fer2013new.csv of FER+        FACES=0  leave single real faces out of the pages
-#   EPOCHS= SEED= FIT= RECIPE=                  for `make train`; more in its --help
+#   EPOCHS= SEED= VARIANT= RECIPE=                  for `make train`; more in its --help
 #   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
 #
 # An active conda or virtual environment that has the project is used; else .venv is built here.
@@ -50,16 +50,16 @@ lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
 	    --LabApp.default_url=/lab/tree/notebooks/README.md $(OPTIONS)
 
-train: $(READY) ## train a run, or FIT= of a run, on DATA or on synthetic faces
-	@$(PYTHON) -m fer_utils.train --run $(RUN) $(if $(FIT),--fit $(FIT)) $(if $(RECIPE),--recipe $(RECIPE)) \
+train: $(READY) ## train a run, or VARIANT= of a run, on DATA or on synthetic faces
+	@$(PYTHON) -m fer_utils.train --run $(RUN) $(if $(VARIANT),--variant $(VARIANT)) $(if $(RECIPE),--recipe $(RECIPE)) \
 	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
-	@$(if $(FIT),:,$(PYTHON) -m fer_utils.aggregates $(RUN))
+	@$(if $(VARIANT),:,$(PYTHON) -m fer_utils.precomputed $(RUN))
 
 aggregates: $(READY) ## compute anew what the chapters show from many faces
-	@$(PYTHON) -m fer_utils.aggregates $(RUN)
+	@$(PYTHON) -m fer_utils.precomputed $(RUN)
 
 filters: $(READY) ## compute the filter cards of RUN anew and store them in it (a few minutes)
-	@$(PYTHON) -m fer_utils.aggregates $(RUN) filters
+	@$(PYTHON) -m fer_utils.precomputed $(RUN) filters
 
 notebooks: $(READY) ## refresh the stored outputs of every chapter (without the real images)
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
@@ -83,7 +83,7 @@ lint: $(READY)
 	@$(PYTHON) -m ruff format --no-cache --quiet --check .
 
 verify: $(READY) ## score the shipped weights anew on DATA: every published figure must come out
-	@$(PYTHON) -m fer_utils.aggregates --verify $(RUN)
+	@$(PYTHON) -m fer_utils.precomputed --verify $(RUN)
 
 clean: ## remove build/
 	rm -rf "$(BUILD)"

@@ -41,7 +41,7 @@ def seconds(work):
 
 
 def race(labels, p):
-    matrix = metrics.confusion(labels, p.argmax(axis=1), 7)
+    matrix = metrics.confusion_matrix(labels, p.argmax(axis=1), 7)
     classes = list("abcdefg")
     for name, limit, work in (
         ("10,000 draws of the matrix: all scores", 1, lambda: metrics.bootstrap_scores(matrix)),
@@ -58,7 +58,7 @@ def race(labels, p):
 def coverage(labels, p, worlds=1000):
     """Worlds drawn from the run's own matrix or faces, as if these were the whole truth."""
     rng, n = np.random.default_rng(0), len(labels)
-    matrix = metrics.confusion(labels, p.argmax(axis=1), 7)
+    matrix = metrics.confusion_matrix(labels, p.argmax(axis=1), 7)
     truth, inside = metrics.scores(matrix), {}
     cells = np.zeros((7, 7))
     classes = list(range(7))

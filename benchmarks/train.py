@@ -4,7 +4,7 @@
 
 - ``original``  JPEG files decoded by PIL one by one, a DataLoader with as many workers as there
   are threads, float32 in torch's default layout, Adam
-- ``ours``      ``fer_utils.train.fit``: uint8 set on the device, augmentation by batch,
+- ``ours``      ``fer_utils.train.loop``: uint8 set on the device, augmentation by batch,
   channels-last, the quicker precision of a short trial, Nesterov momentum
 
 The same network, batches of 128 and the same faces (synthetic; the content doesn't matter),
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fer_utils import synthetic, train
 from fer_utils.model import NETWORKS, FerCNN, layers
-from fer_utils.train.fit import fastest_precision
+from fer_utils.train.loop import fastest_precision
 
 BATCH, WARM = 128, 16
 

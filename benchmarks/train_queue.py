@@ -4,7 +4,7 @@
 
 A line of the file is what ``python -m fer_utils.train`` takes, `#` begins a comment::
 
-    --run fer2013 --fit seed-1 --seed 1 --no-private
+    --run fer2013 --variant seed-1 --seed 1 --no-private
 
 All lines are read before anything trains, and an unknown option is refused. A fit that is whole
 is skipped, one that was interrupted goes on from its last epoch, and one that fails lets the next
@@ -37,7 +37,7 @@ def read_queue(path: Path) -> list[tuple[list[str], argparse.Namespace]]:
 
 def status(args: argparse.Namespace) -> str:
     """whole, begun or waiting."""
-    folder = runs.run_path(args.run, args.fit)
+    folder = runs.run_path(args.run, args.variant)
     if (folder / "metrics.json").exists():
         return "whole"
     return "begun" if folder.is_dir() else "waiting"
@@ -45,7 +45,7 @@ def status(args: argparse.Namespace) -> str:
 
 def train_one(words: list[str], args: argparse.Namespace, logs: Path, threads: int) -> str:
     """Train one fit in a process of its own; returns its status line."""
-    name = f"{args.run}/{args.fit}" if args.fit else args.run
+    name = f"{args.run}/{args.variant}" if args.variant else args.run
     if status(args) == "whole":
         return f"whole    {name}"
     log = logs / f"{name.replace('/', '.')}.log"

@@ -3,9 +3,9 @@
 Floors, each importing only from those below it::
 
     6  explore
-    5  report · predict · aggregates · results
+    5  report · predict · precomputed · results
     4  train
-    3  runs · plotting · faithfulness
+    3  runs · plotting · evaluation
     2  saliency · filters
     1  synthetic · metrics · derivations · anatomy · cones · model
     0  data · chains · revision

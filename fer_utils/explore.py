@@ -23,10 +23,10 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from fer_utils import faithfulness
+from fer_utils import evaluation
 from fer_utils.data import read_face
+from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.data.pictures import SUFFIXES
-from fer_utils.data.votes import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.plotting import filter_words as words
 from fer_utils.plotting import panels as draw
 from fer_utils.plotting import show
@@ -201,7 +201,7 @@ def saliency(run: Run) -> Panel:
     Occlusion hides larger windows, farther apart, than in the chapter: 49 instead of 121, so that
     it answers as soon as the others.
     """
-    methods = {k: m[0] for k, m in faithfulness.METHODS.items() if not k.startswith("control")}
+    methods = {k: m[0] for k, m in evaluation.METHODS.items() if not k.startswith("control")}
     source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
     tested = source.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:FACES]
     faces = source.faces(rows=tested)

@@ -42,7 +42,7 @@ def configurations(run: Run) -> dict[str, list[Run]]:
     Fits on other faces are left out. The run's own recipe comes first.
     """
     found: dict[str, list[Run]] = {}
-    for fit in (run, *map(run.fit, run.fits)):
+    for fit in (run, *map(run.variant, run.variants)):
         same = fit.config["data"]["checksum"] == run.config["data"]["checksum"]
         if same and "PrivateTest" in fit.metrics:
             recipe = settings(fit) | {"seed": None}
@@ -141,8 +141,12 @@ def ablations(run: Run, base: str = "short") -> pd.DataFrame:
     share), worse (by how many points), p (McNemar's exact test against ``base``, Holm's
     correction), gap (PublicTest loss less training loss after the last epoch, nats).
     """
-    names = [name for name in run.fits if name.startswith(f"{base}-")] if base in run.fits else []
-    fits = [run.fit(name) for name in (base, *names)] if names else []
+    names = (
+        [name for name in run.variants if name.startswith(f"{base}-")]
+        if base in run.variants
+        else []
+    )
+    fits = [run.variant(name) for name in (base, *names)] if names else []
     rows, answers = {}, []
     for fit in fits:
         public = fit.predictions.query("split == 'PublicTest'").set_index("row").sort_index()

@@ -8,9 +8,9 @@ A run is a folder::
               model.safetensors  weights in float16; scored as stored
               best_epoch.json    of PrivateTest, invalid: written by train.epochs alone
               metrics.json       written last: its presence means that the run is whole
-              ledger.csv         every scoring of a real PrivateTest: date, commit, fit, result
-              aggregates/*.npz   what the chapters show from many faces
-              fits/FIT/          further fits on the same data: the same files, weights optional
+              ledger.csv         every scoring of a real PrivateTest: date, commit, variant, result
+              precomputed/*.npz   what the chapters show from many faces
+              variants/VARIANT/          further fits on the same data: the same files, weights optional
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def runs_folder() -> Path:
     return Path(os.environ.get("FER_RUNS") or ROOT / "runs")
 
 
-def run_path(name: str, fit: str | None = None) -> Path:
+def run_path(name: str, variant: str | None = None) -> Path:
     """The folder of a run, or of one of its fits; refuses a name that is a path."""
-    for part in (name, fit or "fit"):
+    for part in (name, variant or "variant"):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", part):
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
     path = runs_folder() / name
-    return path / "fits" / fit if fit else path
+    return path / "variants" / variant if variant else path
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -130,16 +130,16 @@ class Run:
     name: str
 
     @classmethod
-    def load(cls, name: str, fit: str | None = None) -> Run:
+    def load(cls, name: str, variant: str | None = None) -> Run:
         """Find a whole run by name, from any working folder.
 
         Raises:
             RunError: there is no such run or fit, or it is half-written.
         """
-        path = run_path(name, fit)
+        path = run_path(name, variant)
         if not path.is_dir():
             have = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/config.json")))
-            make = f"make train RUN={name}" + (f" FIT={fit}" if fit else "")
+            make = f"make train RUN={name}" + (f" VARIANT={variant}" if variant else "")
             raise RunError(
                 f"no run named {path.name!r} in {_short(path.parent)}/ (have: {have or 'none'}); "
                 f"make one with `{make}`"
@@ -150,7 +150,7 @@ class Run:
                 f"run {name!r} is half-written: {_short(path)}/{missing[0]} is missing; "
                 f"finish it with `make train RUN={name}` or remove the folder"
             )
-        return cls(path, f"{name}/{fit}" if fit else name)
+        return cls(path, f"{name}/{variant}" if variant else name)
 
     def _json(self, name: str) -> dict:
         try:
@@ -228,10 +228,10 @@ class Run:
         return self.config["data"]["kind"] == "synthetic"
 
     @property
-    def fits(self) -> tuple[str, ...]:
-        return tuple(sorted(p.parent.name for p in self.path.glob("fits/*/metrics.json")))
+    def variants(self) -> tuple[str, ...]:
+        return tuple(sorted(p.parent.name for p in self.path.glob("variants/*/metrics.json")))
 
-    def fit(self, name: str) -> Run:
+    def variant(self, name: str) -> Run:
         """A further fit of this run, such as ``original``: the same kind of object."""
         return Run.load(self.path.name, name)
 
@@ -285,15 +285,15 @@ class Run:
 
     def has(self, name: str) -> bool:
         """Whether the run ships the aggregate ``name``."""
-        return (self.path / "aggregates" / f"{name}.npz").is_file()
+        return (self.path / "precomputed" / f"{name}.npz").is_file()
 
     def read(self, name: str) -> dict[str, np.ndarray]:
         """An aggregate that the run ships, by name."""
-        path = self.path / "aggregates" / f"{name}.npz"
+        path = self.path / "precomputed" / f"{name}.npz"
         if not path.is_file():
             raise RunError(
                 f"run {self.name!r} has no aggregate {name!r}; "
-                f"make it with `python -m fer_utils.aggregates {self.name} {name}`"
+                f"make it with `python -m fer_utils.precomputed {self.name} {name}`"
             )
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -304,7 +304,7 @@ class Run:
             ) from None
 
     def store(self, name: str, arrays: dict[str, np.ndarray]) -> Path:
-        path = self.path / "aggregates" / f"{name}.npz"
+        path = self.path / "precomputed" / f"{name}.npz"
         with atomic(path) as partial, open(partial, "wb") as file:
             np.savez_compressed(file, **arrays)
         return path

@@ -28,7 +28,7 @@ import papermill  # noqa: F401
 from safetensors.numpy import load_file
 from test_report import code, first, markdown, second, write
 
-import fer_utils.aggregates.__main__
+import fer_utils.precomputed.__main__
 import fer_utils.predict
 import fer_utils.report.execute
 import fer_utils.report.exporter
@@ -171,7 +171,7 @@ def project(place, *chapters):
     """A project of small chapters and one run; its report is made by ``report``."""
     facts = {"kind": "synthetic", "checksum": "0123456789abcdef"}
     folder = place / "runs" / "tiny"
-    (folder / "aggregates").mkdir(parents=True)
+    (folder / "precomputed").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"data": facts, "recipe": {"seed": 7}}))
     (folder / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
     for name, cells in zip(("00_a", "01_b"), chapters or (first(), second()), strict=False):
@@ -252,19 +252,19 @@ def killed_in_training(place, meddle):
 @fault
 def train_killed_in_first_epoch(place):
     """train: SIGKILL in the first epoch → the same command ends with the same weights"""
-    killed_in_training(place, "m = sys.modules['fer_utils.train.fit']; at(m, 'augment', die, 5)")
+    killed_in_training(place, "m = sys.modules['fer_utils.train.loop']; at(m, 'augment', die, 5)")
 
 
 @fault
 def train_killed_in_second_epoch(place):
     """train: SIGKILL in the second epoch → goes on from the first, the same weights"""
-    killed_in_training(place, "m = sys.modules['fer_utils.train.fit']; at(m, 'augment', die, 12)")
+    killed_in_training(place, "m = sys.modules['fer_utils.train.loop']; at(m, 'augment', die, 12)")
 
 
 @fault
 def train_killed_before_checkpoint(place):
     """train: SIGKILL before a checkpoint is written → the epoch is done again"""
-    killed_in_training(place, "m = sys.modules['fer_utils.train.fit']; at(m, 'keep', die, 2)")
+    killed_in_training(place, "m = sys.modules['fer_utils.train.loop']; at(m, 'keep', die, 2)")
 
 
 @fault
@@ -282,7 +282,7 @@ def train_killed_before_weights(place):
 @fault
 def train_killed_while_scoring(place):
     """train: SIGKILL while it scores → a run without metrics is refused, then finished"""
-    meddle = "import fer_utils.train.whole as m; at(m, 'score', die)"
+    meddle = "import fer_utils.train.pipeline as m; at(m, 'score', die)"
     assert train(place, meddle=meddle)[0] == -signal.SIGKILL
     refused(place, "half-written")
     assert train(place)[0] == 0
@@ -302,7 +302,7 @@ def train_killed_before_metrics(place):
 @fault
 def train_interrupted(place):
     """train: Ctrl-C → one line, status 130, goes on from the last epoch"""
-    meddle = "m = sys.modules['fer_utils.train.fit']; at(m, 'augment', stop, 12)"
+    meddle = "m = sys.modules['fer_utils.train.loop']; at(m, 'augment', stop, 12)"
     status, said = train(place, meddle=meddle)
     assert status == 130 and "goes on from the last epoch" in said, said
     assert train(place)[0] == 0
@@ -344,7 +344,7 @@ def train_folder_that_cannot_be_made(place):
 def train_out_of_memory(place):
     """train: out of memory in a step → one line; goes on from the last epoch"""
     status, said = train(
-        place, meddle="m = sys.modules['fer_utils.train.fit']; at(m, 'augment', no_memory, 12)"
+        place, meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'augment', no_memory, 12)"
     )
     assert status == 1 and "memory" in said.lower(), said
     assert train(place)[0] == 0
@@ -353,7 +353,7 @@ def train_out_of_memory(place):
 
 def begun(place):
     assert (
-        train(place, meddle="m = sys.modules['fer_utils.train.fit']; at(m, 'keep', die, 3)")[0]
+        train(place, meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'keep', die, 3)")[0]
         == -9
     )
     return place / "r" / "checkpoint.safetensors"
@@ -396,7 +396,7 @@ def train_loss_not_a_number(place):
 @fault
 def train_twice_at_once(place):
     """train: a second process trains the same run → refused; the first one's run is right"""
-    meddle = "import time; m = sys.modules['fer_utils.train.fit']; at(m, 'augment', lambda: time.sleep(20), 12)"
+    meddle = "import time; m = sys.modules['fer_utils.train.loop']; at(m, 'augment', lambda: time.sleep(20), 12)"
     process = start(TRAIN, "--run", "r", *SMALL, meddle=meddle, FER_RUNS=str(place))
     within(60, lambda: (place / "r" / "checkpoint.safetensors").exists())
     status, said = train(place, "--seed", 5)
@@ -458,7 +458,7 @@ def run_weights_changed(place):
     tensors = load_file(path)
     tensors["fc.6.bias"] = tensors["fc.6.bias"] + np.float16([9, 0, 0, 0, 0, 0, 0])
     save_file(tensors, path, about)
-    status, said = run("fer_utils.aggregates.__main__", "r", "--verify", FER_RUNS=str(place))
+    status, said = run("fer_utils.precomputed.__main__", "r", "--verify", FER_RUNS=str(place))
     assert status == 1 and said.startswith("verify: ") and "published" in said, said
 
 
@@ -492,25 +492,25 @@ def run_history_empty(place):
 def run_aggregate_cut(place):
     """run: an aggregate cut short → one line that names it and the way out"""
     copy_of_run(place)
-    assert run("fer_utils.aggregates.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
-    path = place / "r" / "aggregates" / "dataset.npz"
+    assert run("fer_utils.precomputed.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
+    path = place / "r" / "precomputed" / "dataset.npz"
     path.write_bytes(path.read_bytes()[:-50])
     script = "from fer_utils.runs import Run; Run.load('r').read('dataset')"
     status, said = Child(script, FER_RUNS=str(place)).end()
     assert status and "RunError" in said and "remove it and make it anew" in said, said
     path.unlink()
-    assert run("fer_utils.aggregates.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
+    assert run("fer_utils.precomputed.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
 
 
 @fault
 def aggregates_killed(place):
     """aggregates: SIGKILL while one is stored → the old one stays whole"""
     copy_of_run(place)
-    command = ("fer_utils.aggregates.__main__", "r", "dataset")
+    command = ("fer_utils.precomputed.__main__", "r", "dataset")
     assert run(*command, FER_RUNS=str(place))[0] == 0
-    before = (place / "r" / "aggregates" / "dataset.npz").read_bytes()
+    before = (place / "r" / "precomputed" / "dataset.npz").read_bytes()
     assert run(*command, meddle="at(os, 'replace', die)", FER_RUNS=str(place))[0] == -9
-    assert (place / "r" / "aggregates" / "dataset.npz").read_bytes() == before
+    assert (place / "r" / "precomputed" / "dataset.npz").read_bytes() == before
     assert run(*command, FER_RUNS=str(place))[0] == 0
 
 

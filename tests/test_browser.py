@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fer_utils.report import chapter, html, markup, stale
+from fer_utils.report import fingerprint, html, markup, notebook
 from fer_utils.report.__main__ import headline, provenance
 
 BROWSER = next(
@@ -51,8 +51,10 @@ def browser():
 def site(tmp_path_factory):
     """The stored run's pages, rendered anew from what the notebooks hold."""
     run, folder = ROOT / "runs" / "fer2013", tmp_path_factory.mktemp("html")
-    config, metrics = (stale.read_json(run / name) for name in ("config.json", "metrics.json"))
-    chapters = [chapter.read(ROOT / "notebooks" / f"{name}.ipynb") for name in CHAPTERS]
+    config, metrics = (
+        fingerprint.read_json(run / name) for name in ("config.json", "metrics.json")
+    )
+    chapters = [notebook.read(ROOT / "notebooks" / f"{name}.ipynb") for name in CHAPTERS]
     made = html.pages(
         chapters,
         markup.typeset(chapters),

@@ -6,10 +6,10 @@ import torch
 from conftest import ROOT
 
 from fer_utils import filters, train
-from fer_utils.aggregates import cards
 from fer_utils.model import FerCNN
 from fer_utils.plotting import filter_words as words
 from fer_utils.plotting import filters as draw
+from fer_utils.precomputed import cards
 from fer_utils.runs import Run
 from fer_utils.train import Recipe
 
@@ -259,7 +259,7 @@ def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkey
 @pytest.mark.parametrize("name", ["fer2013", "synthetic"])
 def test_the_shipped_cards_are_small_and_their_optima_beat_the_best_face(name, monkeypatch):
     monkeypatch.delenv("FER_RUNS", raising=False)
-    assert (ROOT / "runs" / name / "aggregates" / "filters.npz").stat().st_size <= 1_000_000
+    assert (ROOT / "runs" / name / "precomputed" / "filters.npz").stat().st_size <= 1_000_000
     card = Run.load(name).read("filters")
     active = np.setdiff1d(np.arange(128), card["inactive"])
     assert (words.reach(card, "plain")[active] >= 1).mean() >= 0.95

@@ -17,8 +17,8 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 from fer_utils import runs, synthetic, train
-from fer_utils.aggregates import cards, maps, scores
-from fer_utils.aggregates.__main__ import main as aggregates_main
+from fer_utils.precomputed import cards, maps, scores
+from fer_utils.precomputed.__main__ import main as aggregates_main
 from fer_utils.train import Recipe
 
 PERMUTED = ("Neutral", "Happy", "Angry", "Sad", "Fear", "Disgust", "Surprise")

@@ -11,9 +11,8 @@ import torch
 from conftest import ROOT
 from nbclient import NotebookClient
 
-from fer_utils import faithfulness, model, runs, saliency
+from fer_utils import evaluation, model, runs, saliency
 from fer_utils.data import DataError, recognise
-from fer_utils.report import chapter
 from fer_utils.train.__main__ import main as train_main
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -40,7 +39,7 @@ def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
     nbformat.validate(notebook)
     NotebookClient(notebook, timeout=120).execute()
     nbformat.write(notebook, path)
-    page = chapter.read(path)
+    page = notebook.read(path)
     assert page.title.endswith("How sure is it?")
     assert [block.name for block in page.of("figure")] == ["07_sure"]
     assert re.search(r"right in \d\d%", page.answer.source)
@@ -64,7 +63,7 @@ def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest():
 
 
 def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):
-    monkeypatch.setattr(faithfulness, "METHODS", dict(faithfulness.METHODS))
+    monkeypatch.setattr(evaluation, "METHODS", dict(evaluation.METHODS))
     method = run("A method")["mirrored_gradient"]
     network = model.FerCNN().eval()
     x = torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
@@ -73,7 +72,7 @@ def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):
     torch.testing.assert_close(maps, maps.flip(-1))
     plain = saliency.gradient(network, symmetric, 3)
     assert not torch.allclose(plain, plain.flip(-1))
-    weight = faithfulness.importance("mirrored gradient", network, x, 3)
+    weight = evaluation.importance("mirrored gradient", network, x, 3)
     assert weight.shape == x.shape and weight.min() >= 0
 
 
@@ -90,7 +89,7 @@ def test_its_network_has_the_parameters_it_claims_and_is_found_by_name(monkeypat
 def test_its_network_is_fitted_by_the_command_it_names(monkeypatch, runs_folder):
     monkeypatch.setitem(model.NETWORKS, "Slim", None)  # gone again after the test
     run("A network")
-    [(fit, options)] = re.findall(r'make train FIT=(\w+) DATA=… OPTIONS="([^"]+)"', TEXT)
+    [(fit, options)] = re.findall(r'make train VARIANT=(\w+) DATA=… OPTIONS="([^"]+)"', TEXT)
     small = ["--faces", "210", "--epochs", "1", "--batch", "32", "--precision", "float32"]
-    assert train_main(["--run", "a", "--fit", fit, *options.split(), *small]) == 0
+    assert train_main(["--run", "a", "--variant", fit, *options.split(), *small]) == 0
     assert runs.Run.load("a", fit).config["network"] == "Slim"

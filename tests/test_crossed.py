@@ -87,7 +87,10 @@ def test_scores_of_several_networks_are_the_mean_of_each_ones():
 
 def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
     labels, p = answers(1, networks=1, n=400)
-    found, matrix = metrics.crossed_scores(labels, p), metrics.confusion(labels, p[0].argmax(1), 4)
+    found, matrix = (
+        metrics.crossed_scores(labels, p),
+        metrics.confusion_matrix(labels, p[0].argmax(1), 4),
+    )
     for name, (value, lo, hi) in metrics.bootstrap_scores(matrix).items():
         mean, sd, low, high = found[name]
         assert mean == pytest.approx(value) and np.isnan(sd)

@@ -361,7 +361,7 @@ def vote_table(faces, votes) -> bytes:
 @pytest.fixture
 def voted(tmp_path, monkeypatch):
     """A set that passes for FER2013, with votes that follow its labels."""
-    from fer_utils.data import votes as module
+    from fer_utils.data import ferplus as module
 
     faces = some_faces()
     votes = np.zeros((len(faces), 10), int)

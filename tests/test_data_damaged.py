@@ -31,10 +31,10 @@ from test_data import (
 
 from fer_utils.data import EMOTIONS, VOTE_COLUMNS, DataError, checks, load, read_face, text
 from fer_utils.data.faces import pixel_checksum
+from fer_utils.data.ferplus import read_votes
 from fer_utils.data.parquet import label_of
 from fer_utils.data.sources import Bounded, Budget
 from fer_utils.data.text import read_rows
-from fer_utils.data.votes import read_votes
 
 FACES = some_faces(sizes=(4, 2, 1))
 TEXT = csv_text(FACES)

@@ -76,7 +76,7 @@ def test_every_cell_of_the_matrix_counts_its_faces(real):
     panel = explore.confusion(real)
     tested = real.predictions.query("split == 'PublicTest'")
     answers = tested[list(real.classes)].to_numpy().argmax(1)
-    matrix = metrics.confusion(tested["label"].to_numpy(), answers, len(real.classes))
+    matrix = metrics.confusion_matrix(tested["label"].to_numpy(), answers, len(real.classes))
     for (a, b), n in np.ndenumerate(matrix):
         label, prediction = real.classes[a], real.classes[b]
         choice = {"label": label, "prediction": prediction, "split": "PublicTest"}

@@ -22,10 +22,10 @@ from test_report import FIGURE, TABLE, code, markdown, png, write
 
 from fer_utils import data, runs, train
 from fer_utils.data import DataError, Faces, read_face
+from fer_utils.data.ferplus import HEADER, read_votes
 from fer_utils.data.recognise import read_path
-from fer_utils.data.votes import HEADER, read_votes
 from fer_utils.model import FerCNN
-from fer_utils.report import ReportError, chapter
+from fer_utils.report import ReportError, notebook
 from fer_utils.runs import Run, RunError
 from fer_utils.train.checkpoint import keep, restore
 from fer_utils.train.recipe import make_optimiser
@@ -256,7 +256,7 @@ def test_files_of_a_run(run, name):
 
 @pytest.mark.whole
 def test_aggregates(run):
-    path = run.path / "aggregates" / "dataset.npz"
+    path = run.path / "precomputed" / "dataset.npz"
     whole = path.read_bytes()
     read = lambda _: [np.asarray(array) for array in run.read("dataset").values()]  # noqa: E731
     fuzz(meddled(whole), on_disk(path.parent, path.name, read), RunError)
@@ -271,5 +271,5 @@ def test_notebooks(tmp_path):
         code("1", "answer", data={"text/markdown": "It stands."}),
     )  # fmt: skip
     whole = write(tmp_path / "00_a.ipynb", *cells).read_bytes()
-    chapter.read(tmp_path / "00_a.ipynb")
-    fuzz(meddled(whole), on_disk(tmp_path, "00_a.ipynb", chapter.read), ReportError)
+    notebook.read(tmp_path / "00_a.ipynb")
+    fuzz(meddled(whole), on_disk(tmp_path, "00_a.ipynb", notebook.read), ReportError)

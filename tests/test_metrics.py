@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer_utils import metrics
-from fer_utils.metrics.probabilities import kept_faces
+from fer_utils.metrics.calibration import kept_faces
 from fer_utils.plotting import confusion as draw
 from fer_utils.plotting import confusion_words as words
 
@@ -86,7 +86,7 @@ def test_matrix_and_classes_agree_with_scikit_learn():
 
     labels, probabilities = fake(seed=3)
     answers = probabilities.argmax(axis=1)
-    matrix = metrics.confusion(labels, answers, 7)
+    matrix = metrics.confusion_matrix(labels, answers, 7)
     assert (matrix == oracle.confusion_matrix(labels, answers, labels=range(7))).all()
     table = metrics.per_class(matrix, CLASSES, draws=50)
     expected = oracle.precision_recall_fscore_support(labels, answers, labels=range(7))
@@ -158,7 +158,7 @@ def test_two_voters_by_hand():
     votes = np.zeros((1, 10), int)
     votes[0, [4, 6, 7]] = 7, 2, 1
     found = metrics.vote_aggregates(votes, [0], [2], ["PrivateTest"], CLASSES)
-    part = metrics.votes_of(found, "PrivateTest", metrics.confusion([0], [2], 7))
+    part = metrics.votes_of(found, "PrivateTest", metrics.confusion_matrix([0], [2], 7))
     joint = part["voters"].sum(axis=0)
     assert joint[0, 0] == pytest.approx(7 * 6 / 90)
     assert joint[0, 2] == joint[2, 0] == pytest.approx(7 * 2 / 90)
@@ -191,7 +191,7 @@ def test_paired_differences_have_the_spread_that_theory_gives():
     ours, theirs = p.argmax(axis=1), np.where(labels % 2, p.argmax(axis=1), q.argmax(axis=1))
     table = metrics.paired_scores(labels, ours, theirs, 7, draws=4000)
     for column, answers in (("ours", ours), ("theirs", theirs)):
-        for name, value in metrics.scores(metrics.confusion(labels, answers, 7)).items():
+        for name, value in metrics.scores(metrics.confusion_matrix(labels, answers, 7)).items():
             assert table.loc[name, column] == pytest.approx(value)
     np.testing.assert_allclose(table["difference"], table["ours"] - table["theirs"])
     b, c, _ = metrics.mcnemar(labels, ours, theirs)
@@ -290,7 +290,7 @@ def votes_of_three(cells, k=3):
         labels += [label] * faces
         predicted += [answer] * faces
     part = metrics.vote_aggregates(np.array(votes), labels, predicted, ["Test"] * len(votes), names)
-    return metrics.votes_of(part, "Test", metrics.confusion(labels, predicted, k))
+    return metrics.votes_of(part, "Test", metrics.confusion_matrix(labels, predicted, k))
 
 
 def test_mistakes_and_readings_by_hand():
@@ -404,7 +404,7 @@ def test_reliability_by_hand():
 
 def test_confusion_rows_sum_to_class_counts():
     labels, p = fake()
-    matrix = metrics.confusion(labels, p.argmax(axis=1), 7)
+    matrix = metrics.confusion_matrix(labels, p.argmax(axis=1), 7)
     assert (matrix.sum(axis=1) == np.bincount(labels, minlength=7)).all()
 
 
@@ -418,7 +418,7 @@ def test_permuted_classes_give_the_same_pairs_votes_and_verdict():
         (labels, p, CLASSES),
         (new[labels], p[:, order], tuple(np.array(CLASSES)[order])),
     ):
-        matrix = metrics.confusion(y, q.argmax(axis=1), 7)
+        matrix = metrics.confusion_matrix(y, q.argmax(axis=1), 7)
         table = metrics.pairs(matrix, names)
         part = metrics.vote_aggregates(votes, y, q.argmax(axis=1), ["PublicTest"] * len(y), names)
         part = metrics.votes_of(part, "PublicTest", matrix)
@@ -458,7 +458,7 @@ def test_paired_cells_are_the_difference_of_the_row_shares():
     _, q = fake(seed=9)
     ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
     change, _ = metrics.paired_cells(labels, ours, theirs, 7)
-    a, b = (metrics.shares(metrics.confusion(labels, x, 7)) for x in (ours, theirs))
+    a, b = (metrics.shares(metrics.confusion_matrix(labels, x, 7)) for x in (ours, theirs))
     np.testing.assert_allclose(change, a - b, atol=1e-15)
 
 
@@ -568,7 +568,7 @@ def test_votes_that_do_not_belong_are_refused_or_told():
     with pytest.raises(ValueError, match="no votes for split 'PrivateTest'"):
         metrics.votes_of(found, "PrivateTest")
     with pytest.raises(ValueError, match="belong to other predictions"):
-        metrics.votes_of(found, "PublicTest", metrics.confusion(labels, labels, 7))
+        metrics.votes_of(found, "PublicTest", metrics.confusion_matrix(labels, labels, 7))
     with pytest.raises(ValueError, match="no column of votes stands for 'Bored'"):
         metrics.vote_aggregates(votes, labels, answers, split, ("Bored", *CLASSES[1:]))
     assert "side" in words.labels_or_network(metrics.votes_of(found, "PublicTest"))
@@ -580,7 +580,7 @@ def test_votes_that_do_not_belong_are_refused_or_told():
 
 def test_other_refusals_name_the_value():
     with pytest.raises(ValueError, match="differ in length"):
-        metrics.confusion([0, 1], [0], 2)
+        metrics.confusion_matrix([0, 1], [0], 2)
     with pytest.raises(ValueError, match="differ in length"):
         metrics.mcnemar([0, 1], [0, 1], [0])
     with pytest.raises(ValueError, match="matrix is empty"):
@@ -664,7 +664,7 @@ def test_figures_are_drawn_for_a_network_that_knows_nothing():
     labels[labels == 1] = 0
     p = np.full((30, 7), 1 / 7)
     answers = p.argmax(axis=1)
-    matrix = metrics.confusion(labels, answers, 7)
+    matrix = metrics.confusion_matrix(labels, answers, 7)
     votes, split = votes_like(labels), ["PublicTest"] * 30
     part = metrics.vote_aggregates(votes, labels, answers, split, CLASSES)
     part = metrics.votes_of(part, "PublicTest", matrix)

@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from fer_utils.report import ROOT, ReportError, chapter, markup, pdf, stale
+from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, pdf
 from fer_utils.report.__main__ import main, provenance
 
 
@@ -75,7 +75,7 @@ def first(answer=ANSWER):
 def project(tmp_path_factory):
     """A project of two small chapters, its report made."""
     root = tmp_path_factory.mktemp("project")
-    (root / "runs" / "tiny" / "aggregates").mkdir(parents=True)
+    (root / "runs" / "tiny" / "precomputed").mkdir(parents=True)
     facts = {"kind": "synthetic", "checksum": "0123456789abcdef"}
     about = {"data": facts, "recipe": {"seed": 7}}
     (root / "runs" / "tiny" / "config.json").write_text(json.dumps(about))
@@ -187,11 +187,11 @@ def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, c
     folder = tmp_path / "pictures" / "happy"
     folder.mkdir(parents=True)
     (folder / "1.png").write_bytes(png())
-    before = stale.surroundings(tmp_path, "r", folder.parent, None)
-    assert before == stale.surroundings(tmp_path, "r", folder.parent, None)
+    before = fingerprint.surroundings(tmp_path, "r", folder.parent, None)
+    assert before == fingerprint.surroundings(tmp_path, "r", folder.parent, None)
     (folder / "1.png").write_bytes(png() + b"more")
-    assert before != stale.surroundings(tmp_path, "r", folder.parent, None)
-    (tmp_path / "runs" / "r" / "aggregates").mkdir(parents=True)
+    assert before != fingerprint.surroundings(tmp_path, "r", folder.parent, None)
+    (tmp_path / "runs" / "r" / "precomputed").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "metrics.json").write_text("{}")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "00_x.ipynb").write_text("{}")
@@ -200,7 +200,7 @@ def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, c
 
 
 def set_pages(tmp_path, *cells):
-    read = chapter.read(write(tmp_path / "05_x.ipynb", *cells))
+    read = notebook.read(write(tmp_path / "05_x.ipynb", *cells))
     markup.typeset([read])
     front = markup.front({"accuracy": 0.5, "split": "PublicTest", "faces": "none"})
     text = pdf.source([read], front, {"facts": {}}, pdf.place([read], tmp_path))
@@ -259,7 +259,7 @@ def test_mathematics_of_the_chapters_converts(tmp_path):
 
 
 def test_a_table_keeps_spans_numbers_and_the_name_of_its_index():
-    rows, widths = chapter.table(
+    rows, widths = notebook.table(
         "<table><tr><th></th><th colspan=2>both</th></tr><tr><th></th><th>a</th><th>b</th></tr>"
         "<tr><th>k</th><th></th><th></th></tr><tr><th>x</th><td>1.5</td><td>NaN y</td></tr></table>"
     )

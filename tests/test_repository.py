@@ -110,18 +110,18 @@ def test_the_overview_is_that_of_the_stored_notebooks():
 
 
 def test_committed_runs_are_whole_and_show_no_single_face():
-    from fer_utils.aggregates import AGGREGATES
+    from fer_utils.precomputed import AGGREGATES
 
     for name in ("fer2013", "synthetic"):
         folder = ROOT / "runs" / name
         files = {p.name for p in folder.iterdir()}
         assert files - {"ledger.csv", "best_epoch.json"} == {
             "config.json", "history.csv", "predictions.csv", "metrics.json",
-            "model.safetensors", "aggregates", "fits",
+            "model.safetensors", "precomputed", "variants",
         }, files  # fmt: skip
         assert ("ledger.csv" in files) == (name == "fer2013")
-        assert {p.stem for p in (folder / "aggregates").iterdir()} <= set(AGGREGATES)
-        assert (folder / "fits" / "original" / "metrics.json").exists()
+        assert {p.stem for p in (folder / "precomputed").iterdir()} <= set(AGGREGATES)
+        assert (folder / "variants" / "original" / "metrics.json").exists()
 
 
 # -- the notebooks ------------------------------------------------------------------------------

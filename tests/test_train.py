@@ -22,7 +22,7 @@ from fer_utils.model import FerCNN
 from fer_utils.train import Recipe, TrainingError, epochs
 from fer_utils.train import recipe as recipes
 from fer_utils.train.__main__ import main
-from fer_utils.train.whole import taught
+from fer_utils.train.pipeline import taught
 
 TINY = Recipe(epochs=2, batch=32, learning_rate=0.02)
 SCALE = {"mean": 0.5, "sd": 0.25}
@@ -303,7 +303,9 @@ def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
 @pytest.mark.whole
 def test_the_deeper_network_is_a_fit_beside_the_reports(runs_folder, few_faces, monkeypatch):
     monkeypatch.setattr("fer_utils.synthetic.faces", lambda *_: few_faces)
-    arguments = "--run a --fit deeper --network FerResNet --epochs 1 --batch 64 --precision float32"
+    arguments = (
+        "--run a --variant deeper --network FerResNet --epochs 1 --batch 64 --precision float32"
+    )
     assert main(arguments.split()) == 0
     fit = runs.Run.load("a", "deeper")
     assert fit.config["network"] == fit.config["recipe"]["network"] == "FerResNet"
@@ -337,7 +339,7 @@ def command(*arguments, **more):
         (["--run", "x", "--data", "nosuch.csv"], "nosuch.csv"),
         (["--run", "x", "--nosuch"], "unrecognized"),
         (["--run", "x", "--preset", "nosuch"], "nosuch"),
-        (["--run", "x", "--network", "FerResNet"], "--fit deeper"),
+        (["--run", "x", "--network", "FerResNet"], "--variant deeper"),
     ],
 )
 def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):
@@ -367,10 +369,10 @@ def test_train_imports_with_numpy_torch_and_safetensors_alone():
 GRADIENTS = """
 import sys, torch, torch.distributed as dist, torch.nn.functional as F
 from fer_utils.model import FerCNN
-from fer_utils.train import processes
+from fer_utils.train import distributed
 torch.manual_seed(0)
 model, x, y = FerCNN().eval(), torch.randn(16, 1, 48, 48), torch.arange(16) % 7
-with processes.started("cpu") as (group, device):
+with distributed.started("cpu") as (group, device):
     network = group.wrap(model)
     F.cross_entropy(network(group.share(x)), group.share(y)).backward()
 if group.first:

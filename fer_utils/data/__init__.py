@@ -23,12 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from .cache import cached
-from .checks import Description, describe, published, remark
+from .describe import Description, describe, published, remark
 from .faces import EMOTIONS, SPLITS, DataError, Faces
+from .ferplus import COLUMNS as VOTE_COLUMNS
+from .ferplus import join_votes, plurality
 from .portrait import read_face
 from .recognise import read_path
-from .votes import COLUMNS as VOTE_COLUMNS
-from .votes import join_votes, plurality
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from .faces import (
     reason,
     shown,
 )
+from .ferplus import COLUMNS, plurality
 from .pictures import MAGICS, MOST_BYTES, SUFFIXES, read_picture
 from .sources import Entry
-from .votes import COLUMNS, plurality
 
 SPELLINGS = {
     "Angry": "angry anger",

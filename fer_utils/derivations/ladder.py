@@ -21,7 +21,7 @@ import fer_utils.derivations as by_hand  # looked up when called: a planted erro
 EPS = 0.3  # large, so that ε's part in the gradient is as large as any other
 NEGATIVE_SLOPE = 0.05
 STEPS = torch.logspace(-1, -10, 28, dtype=torch.float64)
-FIT = slice(6, 10)  # 1e-3 … 1e-4: small enough for Taylor's first term, far above rounding
+VARIANT = slice(6, 10)  # 1e-3 … 1e-4: small enough for Taylor's first term, far above rounding
 
 
 class Layer(NamedTuple):
@@ -185,8 +185,8 @@ def differences(layer, backward, central):
 
 
 def slope(layer, backward, central):
-    errors = differences(layer, backward, central)[FIT]
-    return float((errors[-1] / errors[0]).log() / (STEPS[FIT][-1] / STEPS[FIT][0]).log())
+    errors = differences(layer, backward, central)[VARIANT]
+    return float((errors[-1] / errors[0]).log() / (STEPS[VARIANT][-1] / STEPS[VARIANT][0]).log())
 
 
 def complex_step(layer, backward):

@@ -11,34 +11,14 @@ scikit-learn has the statistic too, a test holds both together. What cannot be k
 of a class without a face, the precision of one never predicted) is NaN with the interval [0, 1];
 nothing else is ever NaN. Input that is not as above is a ValueError with row and value.
 
-- ``matrix``         counts, composite scores, intervals, classes, pairs of classes, a claim on them
-- ``probabilities``  NLL, Brier, ECE, top-2, reliability, temperature, declining; ``summary``
+- ``confusion``      counts, composite scores, intervals, classes, pairs of classes, a claim on them
+- ``calibration``    NLL, Brier, ECE, top-2, reliability, temperature, declining; ``summary``
 - ``comparison``     two fits on the same faces: paired bootstrap, McNemar; faces seen in training
 - ``crossed``        several networks on the same faces: intervals over both, agreement of orders
-- ``people``         votes of the crowd beside labels and predictions
+- ``annotators``     votes of the crowd beside labels and predictions
 """
 
-from fer_utils.metrics.comparison import copies, mcnemar, paired_cells, paired_scores, sign_test
-from fer_utils.metrics.crossed import (
-    concordance,
-    crossed_draws,
-    crossed_interval,
-    crossed_means,
-    crossed_scores,
-)
-from fer_utils.metrics.matrix import (
-    bootstrap_scores,
-    claim,
-    confusion,
-    holm,
-    pairs,
-    per_class,
-    resampled,
-    scores,
-    shares,
-    wilson,
-)
-from fer_utils.metrics.people import (
+from fer_utils.metrics.annotators import (
     FERPLUS_NOTICE,
     SURE,
     accuracy_by_agreement,
@@ -54,7 +34,7 @@ from fer_utils.metrics.people import (
     votes_by_class,
     votes_of,
 )
-from fer_utils.metrics.probabilities import (
+from fer_utils.metrics.calibration import (
     TEMPERATURES,
     bootstrap_probabilities,
     checked,
@@ -64,4 +44,24 @@ from fer_utils.metrics.probabilities import (
     summary,
     temperature,
     tempered,
+)
+from fer_utils.metrics.comparison import copies, mcnemar, paired_cells, paired_scores, sign_test
+from fer_utils.metrics.confusion import (
+    bootstrap_scores,
+    claim,
+    confusion_matrix,
+    holm,
+    pairs,
+    per_class,
+    resampled,
+    scores,
+    shares,
+    wilson,
+)
+from fer_utils.metrics.crossed import (
+    concordance,
+    crossed_draws,
+    crossed_interval,
+    crossed_means,
+    crossed_scores,
 )

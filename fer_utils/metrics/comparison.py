@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_utils.metrics.matrix import (
+from fer_utils.metrics.confusion import (
     class_indices,
-    confusion,
+    confusion_matrix,
     holm,
     percentiles,
     ratio,
@@ -64,8 +64,8 @@ def paired_cells(labels, ours, theirs, k):
     labels, ours = class_indices(labels, k), class_indices(ours, k, "ours")
     theirs = class_indices(theirs, k, "theirs")
     moved = ours != theirs
-    gained = confusion(labels[moved], ours[moved], k)
-    lost = confusion(labels[moved], theirs[moved], k)
+    gained = confusion_matrix(labels[moved], ours[moved], k)
+    lost = confusion_matrix(labels[moved], theirs[moved], k)
     support = np.bincount(labels, minlength=k)[:, None]
     p = holm(sign_test(gained, lost).ravel()).reshape(k, k)
     return ratio(gained - lost, np.broadcast_to(support, (k, k)), empty=0.0), p

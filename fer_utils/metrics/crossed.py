@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fer_utils.metrics.matrix import LEVEL, scores
-from fer_utils.metrics.probabilities import checked, face_columns, probability_scores
+from fer_utils.metrics.calibration import checked, face_columns, probability_scores
+from fer_utils.metrics.confusion import LEVEL, scores
 
 
 @lru_cache(4)  # some 60 MB for a test split

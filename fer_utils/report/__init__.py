@@ -2,7 +2,7 @@
 
 ``python -m fer_utils.report --run NAME`` does it all; nothing is done twice::
 
-    stale      which chapters and pages the last call's fingerprints no longer cover
+    fingerprint      which chapters and pages the last call's fingerprints no longer cover
     execute    notebooks/NN_name.ipynb  -> build/RUN/notebooks/NN_name.ipynb   (papermill)
     chapter    an executed notebook     -> blocks: text, code, figure, table   (and every check)
     markup     Markdown and formulas    -> HTML and Typst                      (pandoc, typst)

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fer_utils import revision
-from fer_utils.report import ROOT, TEMPLATES, ReportError, stale
+from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -73,14 +73,14 @@ def report(options: argparse.Namespace, root: Path) -> int:
 
 def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
     data, votes = (p and p.resolve() for p in (options.data, options.votes))
-    run = stale.runs_folder(root) / options.run
+    run = fingerprint.runs_folder(root) / options.run
     if code := make_run(run, data, votes, options.epochs):
         return code
     shown = None if options.no_faces else data
     notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     stamp = Stamp(folder / "stamp.json")
-    around = stale.surroundings(root, options.run, shown, votes)
-    keys = {path.stem: stale.digest(around, stale.notebook(path)) for path in notebooks}
+    around = fingerprint.surroundings(root, options.run, shown, votes)
+    keys = {path.stem: fingerprint.digest(around, fingerprint.notebook(path)) for path in notebooks}
 
     targets = {path.stem: folder / "notebooks" / path.name for path in notebooks}
     old = [p for p in notebooks if not stamp.holds(targets[p.stem], keys[p.stem])]
@@ -102,7 +102,7 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
         )  # fmt: skip
 
     commit, committed = revision.commit(root)
-    key = stale.digest(keys, stale.tree(TEMPLATES.parent), commit)
+    key = fingerprint.digest(keys, fingerprint.tree(TEMPLATES.parent), commit)
     files = [folder / "report.pdf", folder / "html" / "index.html"]
     files += [folder / "html" / f"{name}.html" for name in targets]
     if stamp.pages == key and all(file.is_file() for file in files):
@@ -122,14 +122,14 @@ def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | Non
     environment = os.environ | {name: str(path) for name, path in given.items() if path}
     steps = []
     length = ["--epochs", str(epochs)] if epochs else []
-    whole, original = (run / "metrics.json").is_file(), run / "fits" / "original"
+    whole, original = (run / "metrics.json").is_file(), run / "variants" / "original"
     if not whole:
         steps.append(["train", "--run", run.name, *length])
     if not (whole and not original.is_dir()) and not (original / "metrics.json").is_file():
-        other = ["--fit", "original", "--recipe", "original"]
+        other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    if not (run / "aggregates").is_dir():
-        steps.append(["aggregates", run.name])
+    if not (run / "precomputed").is_dir():
+        steps.append(["precomputed", run.name])
     for step in steps:
         print(f"  {' '.join(step[:4])}", flush=True)
         command = [sys.executable, "-m", f"fer_utils.{step[0]}", *step[1:]]
@@ -141,11 +141,13 @@ def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | Non
 def pages(folder: Path, executed: list[Path], run: Path, data, commit) -> None:
     """Make every page in memory, write them all, then put them in place of the old ones."""
     from fer_utils.report import html, markup, pdf
-    from fer_utils.report.chapter import read
+    from fer_utils.report.notebook import read
 
     chapters = [read(path) for path in executed]
     symbols = markup.typeset(chapters)
-    config, metrics = (stale.read_json(run / name) for name in ("config.json", "metrics.json"))
+    config, metrics = (
+        fingerprint.read_json(run / name) for name in ("config.json", "metrics.json")
+    )
     front = markup.front(headline(config, metrics))
     foot = provenance(run.name, config, commit[0], data)
     site = html.pages(chapters, symbols, front, foot)
@@ -184,7 +186,7 @@ def provenance(run: str, config: dict, commit: str, data: Path | None) -> dict:
         "Seed": str(config.get("seed", config.get("recipe", {}).get("seed", "unknown"))),
         "Commit": commit,
         "Made": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "With": ", ".join(f"{name} {version}" for name, version in stale.versions().items()),
+        "With": ", ".join(f"{name} {version}" for name, version in fingerprint.versions().items()),
     }
     real = data and described["kind"] != "synthetic"
     return {"facts": facts, "warning": "Contains FER2013 faces: do not publish." if real else ""}
@@ -207,10 +209,12 @@ class Stamp:
         """Whether an executed notebook lies there as it was made, from what it would be made of."""
         known = self.chapters.get(executed.stem, {})
         made = [known.get("made")]
-        return known.get("key") == key and executed.is_file() and stale.content(executed) == made
+        return (
+            known.get("key") == key and executed.is_file() and fingerprint.content(executed) == made
+        )
 
     def add(self, executed: Path, key: str, seconds: float) -> None:
-        (made,) = stale.content(executed)
+        (made,) = fingerprint.content(executed)
         self.chapters[executed.stem] = {"key": key, "made": made, "seconds": round(seconds, 1)}
         self.write()
 

@@ -1,4 +1,4 @@
-"""Execute stale chapters in a pool of processes, longest first, with a line of progress each."""
+"""Execute fingerprint chapters in a pool of processes, longest first, with a line of progress each."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from fer_utils.report import ROOT, chapter
+from fer_utils.report import ROOT, notebook
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
@@ -41,7 +41,7 @@ def overview(root: Path = ROOT) -> str:
     """notebooks/README.md: the stored chapters' questions and answers."""
     parts = [OVERVIEW]
     for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        read = chapter.read(path)
+        read = notebook.read(path)
         parts.append(f"## [{read.number} · {read.title}]({path.name})\n\n{read.answer.source}\n")
     parts.append(
         "*These answers are the stored ones; `make figures` collects them. What they say of "

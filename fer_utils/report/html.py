@@ -7,7 +7,7 @@ import re
 from functools import cache
 
 from fer_utils.report import TEMPLATES
-from fer_utils.report.chapter import Block, Chapter
+from fer_utils.report.notebook import Block, Chapter
 
 HEADING = re.compile(r'<h([2-6]) id="([^"]*)">(.*?)</h\1>', re.DOTALL)
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 
 from fer_utils.report import TEMPLATES, ReportError
-from fer_utils.report.chapter import Block, Chapter
+from fer_utils.report.notebook import Block, Chapter
 
 READER = (
     "commonmark+tex_math_dollars+pipe_tables+strikeout+footnotes"

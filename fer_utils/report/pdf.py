@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_utils.report import ReportError
-from fer_utils.report.chapter import Chapter
+from fer_utils.report.notebook import Chapter
 
 VECTOR_LIMIT = 600_000  # bytes: a larger SVG holds more marks than print can show
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ..data import EMOTIONS, SPLITS, Faces
-from ..data.votes import EMOTION_OF_COLUMN
+from ..data.ferplus import EMOTION_OF_COLUMN
 from .drawing import MARK, RANGES, SIDE, face
 
 ACTION_UNITS = {

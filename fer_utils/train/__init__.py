@@ -13,7 +13,8 @@ It imports with numpy, torch and safetensors alone.
 """
 
 from fer_utils.train.augment import augment, draws
-from fer_utils.train.fit import evaluate, fit, to_device
+from fer_utils.train.loop import evaluate, fit, to_device
+from fer_utils.train.pipeline import make_run, score
 from fer_utils.train.progress import progress_line
 from fer_utils.train.recipe import (
     EPOCHS_SYNTHETIC,
@@ -23,4 +24,3 @@ from fer_utils.train.recipe import (
     learning_rate,
     make_optimiser,
 )
-from fer_utils.train.whole import make_run, score

@@ -13,9 +13,9 @@ import torch
 
 from fer_utils import data, runs, synthetic
 from fer_utils.model import NETWORKS
-from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, make_run, processes
+from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, distributed, make_run
+from fer_utils.train.pipeline import alone, trained
 from fer_utils.train.progress import progress_line
-from fer_utils.train.whole import alone, trained
 
 
 def positive(kind):
@@ -51,7 +51,7 @@ def options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--run", "--name", required=True, metavar="NAME",
         help="name of the run: runs/NAME (torchrun takes --run for its own; say --name there)")  # fmt: skip
-    add("--fit", help="train a further fit of the run: runs/NAME/fits/FIT")
+    add("--variant", help="train a further fit of the run: runs/NAME/variants/VARIANT")
     add(
         "--data",
         default=os.environ.get("FER_DATA") or None,
@@ -63,7 +63,7 @@ def options() -> argparse.ArgumentParser:
     add("--faces-seed", type=int, default=0, help="their seed (%(default)s)")
     add("--preset", default="default", help="their preset (%(default)s)")
     add("--recipe", choices=RECIPES, default="ours", help="what the options below start from")
-    add("--network", choices=NETWORKS, help="another than FerCNN is a --fit of a run")
+    add("--network", choices=NETWORKS, help="another than FerCNN is a --variant of a run")
     add("--epochs", type=positive(int), help="default: the recipe's, 10 on synthetic faces")
     add("--batch", type=positive(int), help="faces a step")
     add("--optimiser", choices=("sgd", "adam"))
@@ -82,7 +82,7 @@ def options() -> argparse.ArgumentParser:
     add("--seed", type=int)
     add(
         "--teachers",
-        metavar="FIT,FIT",
+        metavar="VARIANT,VARIANT",
         help="fits of the run (main: the run's own) whose answers are learned too",
     )
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     recipe = replace(RECIPES[args.recipe], **chosen)
     try:
-        with processes.started(args.device) as (group, device):
+        with distributed.started(args.device) as (group, device):
             run = train(args, recipe, group, device)
     except (TrainingError, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
@@ -132,14 +132,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs.Run | None:
-    """What the options ask for; None from all processes but the first."""
+def train(args, recipe: Recipe, group: distributed.Processes, device: str) -> runs.Run | None:
+    """What the options ask for; None from all distributed but the first."""
     torch.empty(0, device=device)
-    path = runs.run_path(args.run, args.fit)
-    if recipe.network != Recipe.network and not args.fit:
+    path = runs.run_path(args.run, args.variant)
+    if recipe.network != Recipe.network and not args.variant:
         raise TrainingError(
             f"the chapters look into a run's {Recipe.network}: train {recipe.network} beside it, "
-            "with --fit deeper for instance"
+            "with --variant deeper for instance"
         )
     trained(path, not args.no_private)  # refuses before any work
     if args.data:
@@ -153,7 +153,7 @@ def train(args, recipe: Recipe, group: processes.Processes, device: str) -> runs
     show = progress_line(recipe, int((faces.split == "Training").sum())) if group.first else None
     with alone(path) if group.first else nullcontext():
         return make_run(
-            args.run, faces, recipe, source, args.fit, device, private=not args.no_private,
+            args.run, faces, recipe, source, args.variant, device, private=not args.no_private,
             progress=show, precision=args.precision, keep_epochs=args.keep_epochs, group=group,
         )  # fmt: skip
 

@@ -60,7 +60,10 @@ def erase(x: Tensor, chance: Tensor, share: float) -> Tensor:
     whether, area, aspect, across, down = chance.unbind(1)
     area = (0.02 + 0.31 * area) * x.shape[2] * x.shape[3]
     aspect = torch.exp((2 * aspect - 1) * math.log(3))
-    columns, rows = torch.arange(x.shape[3], device=x.device), torch.arange(x.shape[2], device=x.device)
+    columns, rows = (
+        torch.arange(x.shape[3], device=x.device),
+        torch.arange(x.shape[2], device=x.device),
+    )
 
     def inside(places: Tensor, size: Tensor, at: Tensor) -> Tensor:
         size = size.clamp(max=len(places))

@@ -1,4 +1,4 @@
-"""``python -m fer_utils.train.epochs RUN [FIT]``: what choosing the epoch on PrivateTest gives.
+"""``python -m fer_utils.train.epochs RUN [VARIANT]``: what choosing the epoch on PrivateTest gives.
 
 An invalid figure: the set that should judge has chosen. Many published accuracies are of this
 kind, so it is computed for comparison with them, from the weights that ``--keep-epochs`` kept,
@@ -14,8 +14,8 @@ import sys
 import numpy as np
 
 from fer_utils import runs
+from fer_utils.train.pipeline import EPOCHS, enter, score
 from fer_utils.train.recipe import TrainingError
-from fer_utils.train.whole import EPOCHS, enter, score
 
 
 def best_epoch(run: runs.Run) -> dict:
@@ -61,13 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("fit", nargs="?")
     args = parser.parse_args(arguments)
     try:
-        run = runs.Run.load(args.run, args.fit)
+        run = runs.Run.load(args.run, args.variant)
         found = best_epoch(run)
         ledger = runs.run_path(args.run) / "ledger.csv"
         path = run.path / "best_epoch.json"
         if not run.synthetic and not path.exists():  # scored again it tells nothing new
-            name = f"{args.fit or 'main'}, best of {found['epochs']} epochs (invalid)"
-            enter(ledger, run.config | {"fit": name}, found)
+            name = f"{args.variant or 'main'}, best of {found['epochs']} epochs (invalid)"
+            enter(ledger, run.config | {"variant": name}, found)
         runs.write_json(path, found)
     except (TrainingError, ValueError, OSError) as error:
         print(f"epochs: {error}", file=sys.stderr)

@@ -28,7 +28,9 @@ class Recipe:
     zoom: float = 0.12  # relative size, uniform in 1 ± this
     shift: float = 0.17  # of the image's half-width, uniform in ± this
     flip: bool = True  # left and right change places in every second epoch
-    erase: float = 0.0  # share of the faces that lose a rectangle: Zhong et al. 2020, arXiv:1708.04896
+    erase: float = (
+        0.0  # share of the faces that lose a rectangle: Zhong et al. 2020, arXiv:1708.04896
+    )
     mixup: float = 0.0  # α of the Beta that mixes two faces: Zhang et al. 2018, arXiv:1710.09412
     balance: bool = False  # weigh the loss by the inverse of a class's frequency
     ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
