@@ -23,11 +23,9 @@ code, so that weights published with it load with ``strict=True``.
 
 from __future__ import annotations
 
-import copy
-
 from torch import Tensor, nn
 
-from fer_utils.chains import calls
+from fer_utils.inspection import calls, explained
 
 SLOPE = 0.05  # LeakyReLU's, below zero
 
@@ -139,7 +137,9 @@ def layers(model: nn.Module, size: int = 48) -> list[dict]:
         layers; the rest is below one per cent).
     """
     rows, face = [], next(model.parameters()).new_zeros(1, 1, size, size)
-    for name, module, given, output in calls(copy.deepcopy(model).eval(), face):
+    with explained(model) as net:
+        record = calls(net, face)
+    for name, module, given, output in record:
         macs = 0
         if isinstance(module, nn.Conv2d | nn.Linear):
             macs = module.weight.numel() * (output[0, 0].numel() if output.ndim == 4 else 1)

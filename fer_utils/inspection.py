@@ -1,0 +1,249 @@
+"""Looking into a network without touching it: the ground that saliency and filters stand on.
+
+``with explained(model) as net`` gives a network to ask: in eval mode, its weights without
+gradients, free to be hooked. It is a private copy, so that the model stays as it was by
+construction, or the model itself, put back in order, where a copy is impossible: so ask it,
+hang hooks on it and take them off again, but write no weight.
+
+- ``check_images``  ValueError for images that no network can be asked about
+- ``check_target``  the classes asked for, checked against images and network
+- ``conv_name``     the name of a convolution, checked, or found
+- ``activations``   what one layer gives; nothing behind it runs
+- ``calls``         every layer in the order of its calls, with input and output
+
+Every complaint is a ValueError in one line. Whatever the network itself says when it refuses
+images is quoted.
+"""
+
+import contextlib
+import copy
+import functools
+import textwrap
+import types
+import weakref
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def explained(model):
+    """The network to ask: a copy in channels-last memory, or ``model`` itself, restored on exit.
+
+    It is shown copies of its inputs, since a layer may write to them.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("the model is TorchScript, whose layers are hidden: give the nn.Module")
+    if torch.is_inference_mode_enabled():
+        raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
+    try:
+        net = copy.deepcopy(model)
+    except Exception:  # it may hold anything: a tensor of a graph, a lock, an open file
+        net = model
+    modules, weights = list(net.modules()), list(net.parameters())
+    states = [dict(vars(module)) for module in modules]
+    asked = [weight.requires_grad for weight in weights]
+    try:
+        net.eval().requires_grad_(False)
+        for module in modules:
+            if getattr(module, "inplace", False):
+                module.inplace = False
+        if net is not model:
+            _lay_out(net, torch.channels_last)
+        if not hasattr(net, "_explained"):  # a copy of what is explained already has it
+            net._explained = _Explained(weakref.ref(model), net.forward, net is not model)
+            net.forward = types.MethodType(_careful_forward, net)
+        yield net
+    finally:
+        if net is model:
+            for module, state in zip(modules, states, strict=True):
+                vars(module).clear()
+                vars(module).update(state)
+            for weight, flag in zip(weights, asked, strict=True):
+                weight.requires_grad_(flag)
+        else:  # a reference to itself would keep the copy in memory
+            vars(net).pop("forward")
+            vars(net).pop("_explained")
+
+
+@dataclass
+class _Explained:
+    original: weakref.ref
+    forward: Callable
+    channels_last: bool
+
+
+def _lay_out(net, memory):
+    for weight in net.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=memory)
+
+
+def _careful_forward(net, images):
+    """The network's own forward pass on a copy of the images; its refusal as one ValueError.
+
+    A network that flattens by ``view`` refuses channels-last maps: it is tried once more in
+    contiguous memory, and stays there.
+    """
+    how = net._explained
+    try:
+        return how.forward(images.clone())
+    except _Reached:
+        raise
+    except Exception as error:
+        if how.channels_last:
+            how.channels_last = False
+            _lay_out(net, torch.contiguous_format)
+            return _careful_forward(net, images.contiguous())
+        said = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
+        raise ValueError(
+            f"the model refuses images of shape {tuple(images.shape)}: {said}"
+        ) from error
+
+
+def check_images(images):
+    """ValueError unless ``images`` is (batch ≥ 1, channels, height, width), floating and finite."""
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise ValueError(f"images must be a floating-point tensor scaled for the model, got {kind}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(
+            "images must have shape (batch, channels, height, width) with none of them 0, "
+            f"got {tuple(images.shape)}"
+        )
+    bad = ~images.detach().isfinite()
+    if bad.any():
+        index = tuple(int(i) for i in bad.nonzero()[0])
+        raise ValueError(f"images must be finite, got {images[index].item()} at {index}")
+
+
+def check_target(net, images, target):
+    """``target``, one class or one for each of the images, as int64 (batch,); checks both.
+
+    The first image goes through the network once, to see how many classes it knows.
+    """
+    check_images(images)
+    with torch.no_grad():
+        logits = net(images[:1])
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model must return logits of shape (batch, classes), got {shape} for a batch of 1"
+        )
+    batch, classes = len(images), logits.shape[1]
+    try:
+        target = torch.as_tensor(target, device=images.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"target must be a class index, or one for each image, got {target!r}"
+        ) from None
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise ValueError(f"target must hold class indices (integers), got {target.dtype}")
+    if target.ndim == 0:
+        target = target.expand(batch)
+    if target.shape != (batch,):
+        raise ValueError(
+            f"target must have one class per image: shape ({batch},), got {tuple(target.shape)}"
+        )
+    wrong = target[(target < 0) | (target >= classes)]
+    if len(wrong):
+        raise ValueError(
+            f"target {int(wrong[0])} is out of range: the model has classes 0 to {classes - 1}"
+        )
+    return target.long()
+
+
+def conv_name(net, images, layer=None) -> str:
+    """The name of ``layer``: a name, a module of the model, or None for the last Conv2d used.
+
+    Used is what the forward pass of the first image calls.
+    """
+    named = dict(net.named_modules())
+    convolutions = [name for name, module in named.items() if isinstance(module, nn.Conv2d)]
+    have = f"(have: {', '.join(convolutions)})"
+    if not convolutions:
+        raise ValueError("the model has no Conv2d layer")
+    if layer is None:
+        used = []
+        with _watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
+            net(images[:1])
+        if not used:
+            raise ValueError(f"no Conv2d is used in the model's forward pass {have}")
+        return used[-1]
+    if isinstance(layer, nn.Module):
+        original = net._explained.original()
+        places = [*original.named_modules(), *net.named_modules()]
+        name = next((name for name, module in places if module is layer), None)
+        shown = type(layer).__name__
+    else:
+        name, shown = layer, repr(layer)
+    if name not in named or name == "":
+        raise ValueError(f"no layer {shown} in the model {have}")
+    if name not in convolutions:
+        raise ValueError(f"layer {name!r} is {type(named[name]).__name__}, not Conv2d {have}")
+    return name
+
+
+@contextmanager
+def _watched(net, names, note):
+    """Call ``note(name, module, inputs, output)`` whenever one of these layers has run."""
+    handles = [
+        net.get_submodule(name).register_forward_hook(functools.partial(note, name))
+        for name in names
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the layer that was asked for."""
+
+
+def activations(net, layer, images):
+    """Output of the layer of that name; nothing behind it runs."""
+    found = []
+
+    def stop(name, module, inputs, output):
+        found.append(output)
+        raise _Reached
+
+    with _watched(net, [layer], stop), contextlib.suppress(_Reached):
+        net(images)
+    if not found:
+        raise ValueError(f"layer {layer!r} takes no part in the model's forward pass")
+    return found[0]
+
+
+def calls(net, images) -> list[tuple]:
+    """Every layer without layers of its own, as often as called: (name, module, input, output)."""
+    record = []
+    names = [name for name, module in net.named_modules() if not any(module.children())]
+
+    def note(name, module, inputs, output):
+        record.append((name, module, inputs[0] if inputs else None, output))
+
+    with torch.no_grad():
+        net(images)  # settles its memory format, so that the next pass runs once
+        with _watched(net, names, note):
+            net(images)
+    return record
+
+
+def chunk_size(images) -> int:
+    """Rows per pass: 32 faces keep the first layer's maps within a CPU's last cache."""
+    return 32 if images.device.type == "cpu" else 512
+
+
+def whole_number(**values):
+    """ValueError unless every value is a whole number, 1 or more."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
