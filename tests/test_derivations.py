@@ -8,18 +8,16 @@ import random
 import re
 from fractions import Fraction
 from itertools import product
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from fer_utils import derivations as by_hand
-from fer_utils.data import EMOTIONS
 from fer_utils.derivations import (
     cases,
     checks,
@@ -33,7 +31,6 @@ from fer_utils.model import FerCNN, FerResNet
 
 EXACT = 1e-12  # float64 keeps 16 digits; the sums here lose two or three of them
 EPS = cases.EPS
-CHAPTER = Path(__file__).parent.parent / "notebooks" / "06_mathematics.ipynb"
 
 
 def seeded(seed=0):
@@ -799,31 +796,16 @@ def test_the_checker_knows_what_was_not_given_and_refuses_what_is_no_derivative(
 # ---- the chapter -----------------------------------------------------------------------------
 
 
-def answer_of_the_chapter(monkeypatch, model) -> str:
-    """Run the code cells here, on a network with seeded weights, and return the answer."""
-    from fer_utils import plotting, runs
+CHAPTER = "06_mathematics"
 
-    stub = SimpleNamespace(
-        model=lambda: model, classes=EMOTIONS,
-        scale=lambda images: runs.scale(torch.from_numpy(images), 0.5, 0.25),
-    )  # fmt: skip
-    monkeypatch.setattr(runs.Run, "load", lambda name: stub)
-    monkeypatch.setattr(plotting, "show", lambda *args, **kwargs: None)
-    monkeypatch.setattr(by_hand, "catch_rates", lambda seeds, names: checks.catch_rates([0], names))
-    names = {}
-    for cell in json.loads(CHAPTER.read_text("utf-8"))["cells"]:
-        source = "".join(cell["source"])
-        if "answer" in cell["metadata"].get("tags", ()):
-            before, last = source.split("Markdown(f", 1)
-            exec(before, names)
-            return " ".join(eval("Markdown(f" + last, names).data.split())
-        if cell["cell_type"] == "code":
-            exec(source, names)
-    raise AssertionError("no cell is tagged 'answer'")
+
+@pytest.fixture
+def one_seed(monkeypatch):
+    monkeypatch.setattr(by_hand, "catch_rates", lambda _, names: checks.catch_rates([0], names))
 
 
 @pytest.mark.slow
-def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch):
+def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch, one_seed, answer_with):
     norm, entropy = by_hand.batchnorm_backward, by_hand.softmax_cross_entropy_grad
 
     def wrong_norm(dy, x, gamma, eps):
@@ -840,7 +822,7 @@ def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch):
 
     monkeypatch.setattr(by_hand, "conv_output_size", wrong_size)
     torch.manual_seed(0)
-    answer = answer_of_the_chapter(monkeypatch, FerCNN().eval())
+    answer = answer_with(CHAPTER, FerCNN().eval())
     assert "six derivatives **not confirmed**" in answer
     assert "gradient ŷ − y **not confirmed**" in answer
     assert "size formula **not confirmed**" in answer
@@ -850,16 +832,16 @@ def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_chapter_says_that_a_network_that_is_no_chain_is_left_out(monkeypatch):
+def test_the_chapter_says_that_a_network_that_is_no_chain_is_left_out(one_seed, answer_with):
     torch.manual_seed(0)
-    answer = answer_of_the_chapter(monkeypatch, FerResNet().eval())
+    answer = answer_with(CHAPTER, FerResNet().eval())
     assert "six derivatives **correct**" in answer
     assert re.search(r"\*\*0 of \d+\*\* .* \(section 4 says what is left out\)", answer)
     assert "holds, but for the floor" in answer
 
 
 def test_the_chapters_stored_answer_confirms_the_derivations():
-    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
+    cells = json.loads((ROOT / "notebooks" / f"{CHAPTER}.ipynb").read_text("utf-8"))["cells"]
     (answer,) = (c for c in cells if "answer" in c["metadata"].get("tags", ()))
     text = " ".join("".join(answer["outputs"][0]["data"]["text/markdown"]).split())
     assert "six derivatives **correct**, the gradient ŷ − y **correct**" in text
