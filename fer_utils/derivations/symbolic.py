@@ -51,24 +51,29 @@ def batchnorm(m: int = 4) -> Identity:
     x, g, x_hat = _symbols("x", m), _symbols("g", m), _symbols("h", m)
     gamma, beta, mu, std = sympy.symbols("gamma beta mu std", positive=True)
     mean, var = sum(x) / m, sum((v - mu) ** 2 for v in x) / m
-    loss = sum(a * (gamma * b + beta) for a, b in zip(g, x_hat, strict=True))
-    of_mu = loss.subs({h: (v - mu) / std for h, v in zip(x_hat, x, strict=True)})
+    centred = [v - mu for v in x]
+
+    # by SymPy: the loss as a function of x̂; of μ and σ_ε; of x, with μ put in
+    of_x_hat = sum(a * (gamma * h + beta) for a, h in zip(g, x_hat, strict=True))
+    of_mu = of_x_hat.subs({h: v / std for h, v in zip(x_hat, centred, strict=True)})
     of_x, var_of_x = of_mu.subs(mu, mean), var.subs(mu, mean)
-    by_var = sympy.diff(of_x, std) / (2 * std)
+    by_var = sympy.diff(of_mu, std) / (2 * std)
+    by_var_of_x = by_var.subs(mu, mean)
     derivatives = [
-        *(sympy.diff(loss, h) for h in x_hat),
+        *(sympy.diff(of_x_hat, h) for h in x_hat),
         by_var,
-        (sympy.diff(of_mu, mu) + sympy.diff(of_mu, std) / (2 * std) * sympy.diff(var, mu)),
-        *(sympy.diff(of_x, v) + by_var * sympy.diff(var_of_x, v) for v in x),
-        sympy.diff(of_x, gamma),
-        sympy.diff(of_x, beta),
+        sympy.diff(of_mu, mu) + by_var * sympy.diff(var, mu),
+        *(sympy.diff(of_x, v) + by_var_of_x * sympy.diff(var_of_x, v) for v in x),
+        sympy.diff(of_mu, gamma),
+        sympy.diff(of_mu, beta),
     ]
+
+    # by the chapter's six steps
     step1 = [gamma * a for a in g]
-    half = sympy.Rational(1, 2)
-    step2 = sum(a * (v - mu) * -half / std**3 for a, v in zip(step1, x, strict=True))
-    step3 = sum(-a / std for a in step1) + step2 * sum(-2 * (v - mu) for v in x) / m
-    step4 = [a / std + step2 * 2 * (v - mu) / m + step3 / m for a, v in zip(step1, x, strict=True)]
-    step5 = sum(a * (v - mu) / std for a, v in zip(g, x, strict=True))
+    step2 = sum(a * v / (-2 * std**3) for a, v in zip(step1, centred, strict=True))
+    step3 = sum(-a / std for a in step1) + step2 * sum(-2 * v for v in centred) / m
+    step4 = [a / std + step2 * 2 * v / m + step3 / m for a, v in zip(step1, centred, strict=True)]
+    step5 = sum(a * v / std for a, v in zip(g, centred, strict=True))
     formulas = [*step1, step2, step3, *step4, step5, sum(g)]
 
     def code(draw):
@@ -76,10 +81,9 @@ def batchnorm(m: int = 4) -> Identity:
         std = (x.var(correction=0) + EPS).sqrt()
         return [x, g, gamma, std], by_hand.batchnorm_steps(g, x, gamma, EPS).values()
 
-    at_the_mean = [
-        [sympy.sympify(e).subs(mu, mean) for e in side] for side in (derivatives, formulas)
-    ]
-    return Identity([*x, *g, gamma, std], *at_the_mean, code)
+    derivatives = [expression.subs(mu, mean) for expression in derivatives]
+    formulas = [expression.subs(mu, mean) for expression in formulas]
+    return Identity([*x, *g, gamma, std], derivatives, formulas, code)
 
 
 def cross_entropy(classes: int = 7) -> Identity:
