@@ -706,6 +706,7 @@ LEFT_OUT = {  # what is left out -> (network for 8 × 8 images, what is said)
     ),
     "ceil_mode": (nn.Sequential(nn.MaxPool2d(8, ceil_mode=True), nn.Flatten()), "layer '0': MaxP"),
     "windows of unequal size": (nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten()), "Adaptive"),
+    "a tuple": (nn.Sequential(nn.Flatten(2), nn.LSTM(64, 7)), "layer '1' returns no tensor"),
     "GELU": (nn.Sequential(nn.Flatten(), nn.GELU()), "layer '1': GELU"),
 }  # fmt: skip
 
@@ -723,6 +724,16 @@ def test_what_the_backward_pass_leaves_out_is_said_in_one_line(what):
 def test_the_residual_network_is_named_as_no_chain():
     with pytest.raises(ValueError, match=r"no backward pass by hand: .* is not fed by"):
         by_hand.network_backward(FerResNet().eval(), torch.rand(1, 1, 48, 48), torch.tensor([0]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_and_images_that_the_network_refuses_are_named():
+    images, targets = torch.rand(2, 1, 40, 48), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r"refuses images \(2, 1, 40, 48\): mat1 and mat2"):
+        by_hand.network_backward(FerCNN().eval(), images, targets)
+    scripted = torch.jit.trace(nn.Flatten(), images)
+    with pytest.raises(ValueError, match="through TorchScript"):
+        by_hand.network_backward(scripted, images, targets)
 
 
 def test_images_that_are_no_numbers_are_refused():

@@ -55,6 +55,8 @@ def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
 
 def _run(model, images):
     """([(name, layer, its input, its output's shape)], logits), each fed by the one before."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("no backward pass by hand through TorchScript: give the nn.Module")
     if not images.isfinite().all():
         raise ValueError("images hold NaN or infinity: they have no gradient")
     tape, last = [], images
@@ -71,6 +73,8 @@ def _run(model, images):
 
     def leave(layer, inputs, output):
         nonlocal last
+        if not isinstance(output, Tensor):
+            raise ValueError(f"no backward pass by hand: layer {names[layer]!r} returns no tensor")
         tape.append((names[layer], layer, last, output.shape))
         last = output.clone()  # the next layer may work in place
 
@@ -80,6 +84,9 @@ def _run(model, images):
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         logits = functional_call(model, copies, images)
+    except RuntimeError as error:
+        words = str(error).splitlines()[0]
+        raise ValueError(f"the network refuses images {tuple(images.shape)}: {words}") from error
     finally:
         for handle in handles:
             handle.remove()
