@@ -4,7 +4,7 @@
 that the run and its fits ship; nothing is trained and no image is read.
 
 Each figure is the mean over seeds ± their standard deviation, then its 95 % interval for other
-seeds and other faces (``metrics.crossed``). What follows from no single face's answer (the mean
+seeds and other faces (``metrics.comparison``). What follows from no single face's answer (the mean
 with the mirror image, ECE, the best epoch) has no interval; nor have the seeds taken as one
 ensemble.
 """

@@ -12,6 +12,7 @@ from scipy import stats
 from fer_utils import data, metrics
 from fer_utils.plotting import confusion as draw
 from fer_utils.plotting import text
+from fer_utils.runs import Run
 
 CLASSES = data.EMOTIONS
 CLAIM = (("Fear", "Sad"), ("Fear", "Neutral"))
@@ -403,6 +404,22 @@ def test_the_votes_of_faces_are_found_by_their_row():
         metrics.votes_of(stored, [3, 4])
 
 
+@pytest.mark.parametrize(
+    ("name", "clear", "decided"), [("fer2013", 2720, 3350), ("synthetic", 809, 971)]
+)
+def test_a_run_ships_the_votes_of_the_faces_that_it_predicted(name, clear, decided):
+    run = Run.load(name)
+    stored, tested = run.read("votes"), run.predictions.query("split == 'PrivateTest'")
+    assert stored["votes"].dtype == np.uint8 and (stored["votes"].sum(axis=1) == 10).mean() > 0.999
+    assert ("MIT License" in str(stored["notice"])) == (name == "fer2013")
+    votes = metrics.votes_of(stored, tested["row"])
+    assert metrics.clear_majority(votes).sum() == clear
+    assert (metrics.crowd_answer(votes, run.classes) >= 0).sum() == decided
+    if run.synthetic:
+        some = tested["row"].to_numpy()[:50]
+        assert (votes[:50] == run.faces(rows=some).votes).all()
+
+
 def test_bootstrapped_scores_spread_as_theory_says():
     labels, p = fake(1500)
     found = metrics.crossed_scores(labels, p[None])
@@ -606,6 +623,9 @@ def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
         assert (low, high) == pytest.approx((lo, hi), abs=0.12 * (hi - lo))  # 2,000 draws
     same = metrics.crossed_scores(labels, np.concatenate([p, p]))
     assert same["mcc"][1] == 0 and same["nll"][2:] == pytest.approx(found["nll"][2:])
+    with np.errstate(all="raise"):
+        always = metrics.crossed_scores(labels, np.full((1, 400, 4), 0.25))
+    assert always["mcc"][2:] == always["kappa"][2:] == (0, 0)
 
 
 def test_pairs_of_several_networks_are_the_mean_of_each_ones():

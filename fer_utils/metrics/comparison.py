@@ -125,8 +125,9 @@ def crossed_interval(values: np.ndarray) -> tuple[np.ndarray, ...]:
 def _drawn_matrices(labels, predicted, k):
     """Confusion matrices of each network in each sample of faces: (networks, resamples, k, k)."""
     _, of_faces = crossed_draws(len(predicted), len(labels))
+    counts = np.rint(of_faces * len(labels))  # whole faces: sums of them are exact
     cells = np.eye(k * k)
-    drawn = [of_faces @ cells[labels * k + answers] for answers in predicted]
+    drawn = [counts @ cells[labels * k + answers] for answers in predicted]
     return np.reshape(drawn, (len(predicted), -1, k, k))
 
 

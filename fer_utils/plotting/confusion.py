@@ -124,17 +124,18 @@ def plot_precision_recall(curves: dict, support) -> Figure:
         curves: {name of a network: {class: (precision, recall)}}, the run first.
         support: {class: share of the faces}, the precision of guessing.
     """
-    figure, axes = style.figure(2, 4, height=3.6, sharex=True, sharey=True)
-    shown = axes.flat[: len(support)]
-    for ax, name in zip(shown, support, strict=True):
+    rows = -(-len(support) // 4)
+    figure, axes = style.figure(rows, 4, height=0.5 + 1.6 * rows, sharex=True, sharey=True)
+    axes = np.ravel(axes)
+    for ax, (name, share) in zip(axes, support.items(), strict=False):
         for (network, found), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
             precision, recall = found[name]
             ax.plot(recall, precision, line, color=colour, linewidth=1.3, label=network)
-        ax.axhline(support[name], color=style.MUTED, linewidth=0.9, ls=":", label="guessing")
+        ax.axhline(share, color=style.MUTED, linewidth=0.9, ls=":", label="guessing")
         ax.set(title=name, xlim=(0, 1), ylim=(0, 1.02))
-    for ax in axes.flat[len(support) :]:
+    for ax in axes[len(support) :]:
         ax.set_visible(False)
-    figure.legend(*shown[-1].get_legend_handles_labels(), loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.supxlabel("recall", fontsize=8.5)
     figure.supylabel("precision", fontsize=8.5)
     return figure
