@@ -338,8 +338,12 @@ def test_readings_by_hand():
         assert row[["lo", "hi"]].tolist() == pytest.approx(expected)
     # the crowd names another class on 6 + 2 faces, and on 2 none
     assert found["crowd"].tolist() == pytest.approx([91 / 101, 91 / 99, 73 / 81, 1])
-    # of the decided ones 8 are right for the network alone? none: it errs on these 8 and 3 more
+    # decided: both are right, or wrong, but on 3 faces where the crowd alone is right
     assert found.loc["decided", "p"] == metrics.sign_test(0, 3)
+    assert set(found["favoured"]) == {"neither"}
+    for answer, votes, side in ((0, (1, 9, 0), "first"), (1, (9, 1, 0), "second")):
+        found = metrics.readings(*votes_of_three([(0, answer, votes, 20)]))
+        assert found.loc["decided", "favoured"] == side
 
 
 def test_people_give_the_label_more_or_less_often_by_how_it_is_counted():

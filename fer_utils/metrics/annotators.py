@@ -19,7 +19,7 @@ import pandas as pd
 
 from fer_utils.data import EMOTIONS, plurality
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.metrics.comparison import mcnemar
+from fer_utils.metrics.comparison import favoured, mcnemar
 from fer_utils.metrics.confusion import (
     Z,
     class_indices,
@@ -291,7 +291,8 @@ def readings(votes, labels, predicted, classes=EMOTIONS):
     - ``confirmed``: where the crowd's answer is the label: no noisy label that the crowd can
       see, but easier faces too, so 1 - accuracy is a lower bound of the network's own error.
 
-    Columns faces, network, lo, hi (Wilson), crowd, p (McNemar's exact test of the two).
+    Columns faces, network, lo, hi (Wilson), crowd, p (McNemar's exact test of the two), favoured:
+    'first' where the network is significantly better, 'second' where the crowd is, or 'neither'.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     answer = crowd_answer(votes, classes)
@@ -305,8 +306,9 @@ def readings(votes, labels, predicted, classes=EMOTIONS):
     for name, part in parts.items():
         truth, own, theirs = labels[part], predicted[part], answer[part]
         hits, n = (own == truth).sum(), len(truth)
-        p = mcnemar(truth, own, theirs)[2]
-        found[name] = [n, ratio(hits, n), *wilson(hits, n), ratio((theirs == truth).sum(), n), p]
-    columns = ["faces", "network", "lo", "hi", "crowd", "p"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns)
-    return table.astype(dict.fromkeys(columns[1:], float))
+        only_network, only_crowd, p = mcnemar(truth, own, theirs)
+        lo, hi = map(float, wilson(hits, n))
+        crowd = (theirs == truth).sum() / max(n, 1)
+        found[name] = [n, hits / max(n, 1), lo, hi, crowd, p, favoured(only_network, only_crowd)]
+    columns = ["faces", "network", "lo", "hi", "crowd", "p", "favoured"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
