@@ -113,7 +113,7 @@ def read_table(file: File, given: Given, name: str) -> RawFaces:
     parts, faces = [], 0
     try:
         chunks = pd.read_csv(
-            file.path, sep=header.delimiter, header=None, skiprows=header.lines, dtype=object,
+            file.path, compression=None, sep=header.delimiter, header=None, skiprows=header.lines, dtype=object,
             names=range(len(header.columns) + SPARE), index_col=False, na_filter=False,
             skip_blank_lines=False, chunksize=ROWS_AT_ONCE, encoding_errors="replace",
         )  # fmt: skip
@@ -158,22 +158,21 @@ def no_header(head: bytes, name: str) -> DataError:
 
 def check_lines(path: str, name: str) -> bool:
     """Refuse what pandas would read into one huge or cut field; whether the last line is whole."""
-    lines, last = 1, b""
+    block = b""
     with open(path, "rb") as stream:
-        while block := stream.read(LONGEST_LINE):
-            if b"\0" in block:
-                row = lines + block.partition(b"\0")[0].count(b"\n")
+        while new := stream.read(LONGEST_LINE):
+            block = new
+            endless = len(block) == LONGEST_LINE and b"\n" not in block and b"\r" not in block
+            if endless or b"\0" in block:
+                before = stream.tell() - len(block)
+                stream.seek(0)
+                line = 1 + stream.read(before).count(b"\n")
+                told = f"longer than {LONGEST_LINE} bytes" if endless else "a NUL byte"
                 raise DataError(
-                    f"{name}: line {row}: a NUL byte; expected text; download the file again"
+                    f"{name}: line {line}: {told}; expected {PIXELS} numbers from 0 to 255; "
+                    "is it the right file?"
                 )
-            if len(block) == LONGEST_LINE and b"\n" not in block and b"\r" not in block:
-                raise DataError(
-                    f"{name}: line {lines}: longer than {LONGEST_LINE} bytes; expected {PIXELS} "
-                    "numbers from 0 to 255; is it the right file?"
-                )
-            lines += block.count(b"\n")
-            last = block[-1:]
-    return last in (b"\n", b"\r", b'"', b"]")
+    return block.endswith((b"\n", b"\r", b'"', b"]"))
 
 
 def read_chunk(chunk: pd.DataFrame, header: Header, roles: dict, name: str) -> list[RawFaces]:
@@ -184,13 +183,13 @@ def read_chunk(chunk: pd.DataFrame, header: Header, roles: dict, name: str) -> l
     places = [f"{name}: row {i} (line {i + header.lines + 1})" for i in chunk.index]
     fields = len(header.columns)
     for column in range(fields, fields + SPARE):
-        bad = np.flatnonzero(chunk[column].str.strip() != "")
-        if len(bad):
+        more = np.flatnonzero(chunk[column] != "")
+        if len(more):
             raise DataError(
-                f"{places[bad[0]]}: more than {fields} fields; expected {', '.join(header.columns)}; "
+                f"{places[more[0]]}: more than {fields} fields; expected {', '.join(header.columns)}; "
                 "correct it or download the file again"
             )
-    frame = pd.DataFrame({role: chunk[column].str.strip() for role, column in roles.items()})
+    frame = pd.DataFrame({role: chunk[column] for role, column in roles.items()})
     images = read_pixels(frame["pixels"].tolist(), places)
     return [read_rows(images, frame, places, other_columns(header.columns))]
 
@@ -238,40 +237,35 @@ def with_split(raw: RawFaces, file: File, given: Given) -> RawFaces:
 
 def read_pixels(texts: list[str], places: list[str]) -> np.ndarray:
     """uint8 (n, 48, 48) from texts of grey values."""
-    images = parsed(texts)
-    if images is None:  # lists in brackets or with commas, 70.0, more spaces than one
-        plain = [re.sub(r"(?<=\d)\.0*(?= |$)", "", t.translate(BRACKETS)) for t in texts]
-        texts = [" ".join(text.split()) for text in plain]
-        images = parsed(texts)
-    if images is not None:
-        return images
-    for text, place in zip(texts, places, strict=True):
-        told = complaint(text)
-        if told:
-            raise DataError(f"{place}: {told}; correct it or download the file again")
-    raise AssertionError("a text of pixels that is right alone and wrong among others")
+    images = np.empty((len(texts), PIXELS), np.uint8)
+    for row, (text, place) in enumerate(zip(texts, places, strict=True)):
+        grey = grey_values(text.encode("utf-8", "replace"))
+        if grey is None:  # lists in brackets or with commas, 70.0
+            text = re.sub(r"(?<=\d)\.0*(?= |$)", "", text.translate(BRACKETS))
+            grey = grey_values(text.encode("utf-8", "replace"))
+        if grey is None:
+            raise DataError(f"{place}: {complaint(text)}; correct it or download the file again")
+        images[row] = grey
+    return images.reshape(-1, SIDE, SIDE)
 
 
-def parsed(texts: list[str]) -> np.ndarray | None:
-    """The quick way for plain digits with a space between; None where there is anything else."""
-    text = " ".join(texts).encode("utf-8", "replace")
+def grey_values(text: bytes) -> np.ndarray | None:
+    """The 2,304 numbers of a text; None where there is anything else in it."""
     # fromstring reads signs and other blanks too, so the text is checked for them before;
     # int64 because a longer number saturates there, where smaller types wrap.
-    if text.translate(None, b"0123456789 ") or any(t.count(" ") != PIXELS - 1 for t in texts):
+    if not text or text.translate(None, b"0123456789 "):
         return None
     grey = np.fromstring(text, dtype=np.int64, sep=" ")
-    if len(grey) != PIXELS * len(texts) or grey.max(initial=0) > 255:
-        return None
-    return grey.astype(np.uint8).reshape(-1, SIDE, SIDE)
+    return grey if len(grey) == PIXELS and grey.max() <= 255 else None
 
 
-def complaint(text: str) -> str | None:
+def complaint(text: str) -> str:
     """What is wrong with one face's text of pixels."""
     numbers = text.split()
     for k, number in enumerate(numbers):
         if not re.fullmatch("[0-9]{1,19}", number) or int(number) > 255:
             return f"pixel {k} is {shown(number)}; expected an integer from 0 to 255"
-    return f"{len(numbers)} numbers; expected {PIXELS} (48×48)" if len(numbers) != PIXELS else None
+    return f"{len(numbers)} numbers; expected {PIXELS} (48×48)"
 
 
 def read_parquet(file: File, given: Given, name: str) -> RawFaces:
