@@ -870,6 +870,35 @@ def test_without_a_writable_cache_folder_everything_works(cached, monkeypatch, t
     assert len(reads) == 6
 
 
+def test_the_cache_keeps_the_sets_used_last_and_nothing_else_is_removed(cached, monkeypatch):
+    path, folder, reads = cached
+    monkeypatch.setattr(cache_module, "KEPT", 2)
+    folder.mkdir()
+    (folder / "mine.npz").write_bytes(b"no face")
+    names = ["a", "b", "c"]
+    for k, name in enumerate(names):
+        (path.parent / name).write_bytes(csv_text(some_faces(k)))
+        load(path.parent / name)
+        time.sleep(0.02)
+        load(path.parent / "a")  # used again and again
+    assert len(list(folder.glob("faces-*.npz"))) == 2 and (folder / "mine.npz").exists()
+    before = len(reads)
+    load(path.parent / "a")
+    assert len(reads) == before
+    load(path.parent / "b")
+    assert len(reads) == before + 1
+
+
+def test_other_classes_are_read_anew(cached):
+    path, _, reads = cached
+    assert load(path).classes == EMOTIONS
+    other = "a,b,c,d,e,f,g"
+    assert (
+        load(path, classes=other).classes == tuple("abcdefg") == load(path, classes=other).classes
+    )
+    assert len(reads) == 2
+
+
 def test_two_processes_may_load_at_once(cached):
     path, folder, _ = cached
     script = (
@@ -893,6 +922,20 @@ def test_the_module_imports_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_summary_has_counts_by_split_and_class_and_every_note():
+    faces = replace(some_faces(sizes=(2, 1, 1)), labels=np.array([0, 0, 3, -1]), notes=("a note",))
+    lines = [line.split() for line in data.summary_lines(faces)]
+    assert lines[0] == [*SPLITS, "all"]
+    assert ["Angry", "2", "0", "0", "2"] in lines and ["Happy", "0", "1", "0", "1"] in lines
+    assert lines[-3:] == [
+        ["unlabelled", "0", "0", "1", "1"],
+        ["all", "2", "1", "1", "4"],
+        ["a", "note"],
+    ]
+    own = replace(faces, classes=("yes", "no", "perhaps", "never"))
+    assert ["never", "0", "1", "0", "1"] in [line.split() for line in data.summary_lines(own)]
 
 
 def test_the_command_says_what_a_path_holds_or_one_line(tmp_path):

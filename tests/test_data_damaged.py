@@ -340,6 +340,12 @@ def test_what_is_wrong_in_a_folder_is_named_with_its_place(tmp_path, name, says)
         load(tmp_path)
 
 
+def test_all_bad_pictures_of_a_folder_are_counted(tmp_path):
+    write_tree(tmp_path, {f"happy/{i}.png": FACE[: len(FACE) // 2] for i in range(3)})
+    with pytest.raises(DataError, match=r"happy/0.png: .* remove it \(2 more are bad\)"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "read", "says"),
     [

@@ -52,7 +52,7 @@ def source_state(path: Path, classes) -> dict | None:
     return {
         "version": VERSION,
         "path": os.path.realpath(path),
-        "classes": classes,
+        "classes": list(classes or ()),
         "files": hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
         "size": sum(known[0] for _, known in seen),
         "newest": max(max(known[1:3]) for _, known in seen),

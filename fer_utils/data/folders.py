@@ -30,10 +30,16 @@ def read_pictures(pictures: list[File], words: list, splits: list[str], given: G
         )
     order = sorted(range(len(pictures)), key=lambda i: SPLITS.index(splits[i]))
     places = [f"{given.name}/{pictures[i].name}" for i in order]
-    images, converted = np.empty((len(pictures), SIDE, SIDE), np.uint8), 0
+    images, converted, bad = np.empty((len(pictures), SIDE, SIDE), np.uint8), 0, []
     for row, (i, place) in enumerate(zip(order, places, strict=True)):
-        images[row], changed = read_picture(read_bytes(pictures[i].path, place), place)
-        converted += changed
+        try:
+            images[row], changed = read_picture(read_bytes(pictures[i].path, place), place)
+            converted += changed
+        except DataError as error:
+            bad.append(str(error))
+    if bad:
+        more = f" ({len(bad) - 1} more are bad)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{more}")
     notes = [converted_note(converted, len(images))] if converted else []
     return RawFaces(images, [words[i] for i in order], [splits[i] for i in order], places, notes)
 

@@ -202,7 +202,7 @@ def read_rows(
     words = [None] * len(frame)
     if "label" in frame:
         words = frame["label"].tolist()
-    if "name" in frame:
+    if "name" in frame and (frame["name"] != "").any():
         words = frame["name"].tolist()
         notes.append("labels are read from the column of names")
     splits = []
