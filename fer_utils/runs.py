@@ -19,6 +19,8 @@ import csv
 import json
 import os
 import re
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +34,6 @@ from torch import Tensor, nn
 from fer_utils import data, synthetic
 from fer_utils.anatomy import chunk_size, private_copy
 from fer_utils.data import Faces
-from fer_utils.data.cache import atomic
 from fer_utils.data.faces import reason
 from fer_utils.model import NETWORKS
 
@@ -55,6 +56,20 @@ def run_path(name: str, variant: str | None = None) -> Path:
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
     path = runs_folder() / name
     return path / "variants" / variant if variant else path
+
+
+@contextmanager
+def atomic(path: Path):
+    """A temporary path beside ``path`` that replaces it when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
