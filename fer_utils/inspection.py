@@ -6,9 +6,11 @@ construction, or the model itself, put back in order, where a copy is impossible
 hang hooks on it and take them off again, but write no weight.
 
 - ``check_images``  ValueError for images that no network can be asked about
-- ``check_target``  the classes asked for, checked against images and network
+- ``check_target``  the classes asked for, checked against images and network; in two steps,
+                    where the logits are known anyway: ``class_indices``, ``own_logits``
 - ``conv_name``     the name of a convolution, checked, or found
 - ``activations``   what one layer gives; nothing behind it runs
+- ``watched``       a function called whenever one of some layers has run
 - ``calls``         every layer in the order of its calls, with input and output
 
 Every complaint is a ValueError in one line. Whatever the network itself says when it refuses
@@ -21,6 +23,7 @@ import functools
 import textwrap
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,10 +44,7 @@ def explained(model):
         raise ValueError("the model is TorchScript, whose layers are hidden: give the nn.Module")
     if torch.is_inference_mode_enabled():
         raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
-    try:
-        net = copy.deepcopy(model)
-    except Exception:  # it may hold anything: a tensor of a graph, a lock, an open file
-        net = model
+    net = _copy(model)
     modules, weights = list(net.modules()), list(net.parameters())
     states = [dict(vars(module)) for module in modules]
     asked = [weight.requires_grad for weight in weights]
@@ -71,6 +71,16 @@ def explained(model):
             vars(net).pop("_explained")
 
 
+def _copy(model):
+    """A deep copy, or the model itself where it holds what cannot be copied."""
+    states = [state for module in model.modules() for state in vars(module).values()]
+    empty = [state for state in states if type(state) in (dict, OrderedDict) and not state]
+    try:  # a module's dozen of empty dictionaries take most of the time: these are made here
+        return copy.deepcopy(model, {id(state): type(state)() for state in empty})
+    except Exception:  # a tensor of a graph, a lock, an open file, …
+        return model
+
+
 @dataclass
 class _Explained:
     original: weakref.ref
@@ -81,7 +91,7 @@ class _Explained:
 def _lay_out(net, memory):
     for weight in net.parameters():
         if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=memory)
+            weight.data = weight.data.to(memory_format=memory)
 
 
 def _careful_forward(net, images):
@@ -127,15 +137,15 @@ def check_target(net, images, target):
 
     The first image goes through the network once, to see how many classes it knows.
     """
-    check_images(images)
+    target = class_indices(images, target)
     with torch.no_grad():
-        logits = net(images[:1])
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model must return logits of shape (batch, classes), got {shape} for a batch of 1"
-        )
-    batch, classes = len(images), logits.shape[1]
+        _check_classes(net(images[:1]), 1, target)
+    return target
+
+
+def class_indices(images, target):
+    """As ``check_target``, without asking the network: ``own_logits`` does the rest."""
+    check_images(images)
     try:
         target = torch.as_tensor(target, device=images.device)
     except (TypeError, ValueError, RuntimeError):
@@ -144,18 +154,33 @@ def check_target(net, images, target):
         ) from None
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target must hold class indices (integers), got {target.dtype}")
-    if target.ndim == 0:
-        target = target.expand(batch)
-    if target.shape != (batch,):
+    if target.ndim and target.shape != images.shape[:1]:
         raise ValueError(
-            f"target must have one class per image: shape ({batch},), got {tuple(target.shape)}"
+            f"target must have one class per image: shape ({len(images)},), "
+            f"got {tuple(target.shape)}"
         )
-    wrong = target[(target < 0) | (target >= classes)]
+    return target.long().expand(len(images))
+
+
+def own_logits(logits, target):
+    """Each image's logit of its class: (batch,)."""
+    _check_classes(logits, len(target), target)
+    return logits.gather(1, target[:, None])[:, 0]
+
+
+def _check_classes(logits, batch, target):
+    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != (batch,):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model must return logits of shape (batch, classes), got {shape} "
+            f"for a batch of {batch}"
+        )
+    wrong = target[(target < 0) | (target >= logits.shape[1])]
     if len(wrong):
         raise ValueError(
-            f"target {int(wrong[0])} is out of range: the model has classes 0 to {classes - 1}"
+            f"target {int(wrong[0])} is out of range: "
+            f"the model has classes 0 to {logits.shape[1] - 1}"
         )
-    return target.long()
 
 
 def conv_name(net, images, layer=None) -> str:
@@ -168,30 +193,28 @@ def conv_name(net, images, layer=None) -> str:
     have = f"(have: {', '.join(convolutions)})"
     if not convolutions:
         raise ValueError("the model has no Conv2d layer")
-    if layer is None:
-        used = []
-        with _watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
-            net(images[:1])
-        if not used:
-            raise ValueError(f"no Conv2d is used in the model's forward pass {have}")
-        return used[-1]
+    used = []
+    with watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
+        net(images[:1])
+    if not used:
+        raise ValueError(f"no Conv2d takes part in the model's forward pass {have}")
+    name, shown = used[-1] if layer is None else layer, repr(layer)
     if isinstance(layer, nn.Module):
-        original = net._explained.original()
-        places = [*original.named_modules(), *net.named_modules()]
+        places = [*net._explained.original().named_modules(), *named.items()]
         name = next((name for name, module in places if module is layer), None)
         shown = type(layer).__name__
-    else:
-        name, shown = layer, repr(layer)
     if name not in named or name == "":
         raise ValueError(f"no layer {shown} in the model {have}")
     if name not in convolutions:
         raise ValueError(f"layer {name!r} is {type(named[name]).__name__}, not Conv2d {have}")
+    if name not in used:
+        raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
     return name
 
 
 @contextmanager
-def _watched(net, names, note):
-    """Call ``note(name, module, inputs, output)`` whenever one of these layers has run."""
+def watched(net, names, note):
+    """``note(name, module, inputs, output)`` is called whenever one of these layers has run."""
     handles = [
         net.get_submodule(name).register_forward_hook(functools.partial(note, name))
         for name in names
@@ -215,7 +238,7 @@ def activations(net, layer, images):
         found.append(output)
         raise _Reached
 
-    with _watched(net, [layer], stop), contextlib.suppress(_Reached):
+    with watched(net, [layer], stop), contextlib.suppress(_Reached):
         net(images)
     if not found:
         raise ValueError(f"layer {layer!r} takes no part in the model's forward pass")
@@ -232,14 +255,14 @@ def calls(net, images) -> list[tuple]:
 
     with torch.no_grad():
         net(images)  # settles its memory format, so that the next pass runs once
-        with _watched(net, names, note):
+        with watched(net, names, note):
             net(images)
     return record
 
 
 def chunk_size(images) -> int:
-    """Rows per pass: 32 faces keep the first layer's maps within a CPU's last cache."""
-    return 32 if images.device.type == "cpu" else 512
+    """Rows per pass: 16 faces keep the first layers' maps within a CPU's last cache."""
+    return 16 if images.device.type == "cpu" else 512
 
 
 def whole_number(**values):
