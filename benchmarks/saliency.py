@@ -1,134 +1,90 @@
 """Attribution maps raced against captum: `python benchmarks/saliency.py`.
 
-Each cell runs alone in a fresh process, on one thread, the two libraries in turn, best of
-``--repeat`` runs: CPU seconds (user + system) of the call, and how far it raised the
-process's peak memory. Weights are random, faces are noise: neither changes the work.
+CPU seconds (user + system) of one call, on one thread: the median over rounds, in each of
+which all have their turn, since a machine's other work slows them alike. Weights are random,
+faces are noise: neither changes the work. captum runs in three ways:
 
-captum is called as its documentation does. SmoothGrad and integrated gradients then send all
-50 steps of all faces through the network at once; a second row holds them at 64 rows at a
-time, which captum offers and which suits it better.
+- as its documentation has it: all faces, and all their 50 steps, in one pass
+- in chunks of 32 rows, which suit it better
+- so on a network that is frozen and lies in channels-last memory, which suit it better still
 """
 
 import argparse
-import functools
-import json
-import multiprocessing
-import resource
+import copy
+import statistics
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import torch
+from captum import attr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-METHODS = {  # name: faces (small enough for captum's memory)
-    "gradient": 256,
-    "grad_cam": 256,
-    "smoothgrad": 64,
-    "integrated_gradients": 64,
-    "occlusion": 64,
-}
+from fer_utils import saliency
+from fer_utils.model import FerCNN
 
-STEPS = ("smoothgrad", "integrated_gradients")
+METHODS = ("gradient", "grad_cam", "smoothgrad", "integrated_gradients", "occlusion")
 
 
-def ours(name, model, x, t):
-    from fer_utils import saliency
-
-    return getattr(saliency, name)(model, x, t)
-
-
-def captum(name, model, x, t, lean=False):
-    from captum import attr
-
-    if name == "gradient":
+def captum(method, model, x, t, chunk=None):
+    """captum's map, ``chunk`` rows a pass (None: all at once)."""
+    if chunk and len(x) > chunk:
+        parts = zip(x.split(chunk), t.split(chunk), strict=True)
+        return torch.cat([captum(method, model, *part, chunk) for part in parts])
+    if method == "gradient":
         return attr.Saliency(model).attribute(x, t, abs=False)
-    if name == "grad_cam":
+    if method == "grad_cam":
         small = attr.LayerGradCam(model, model.layer4[0]).attribute(x, t)
         return attr.LayerAttribution.interpolate(small, x.shape[2:], "bilinear")
-    if name == "smoothgrad":
-        spread = 0.15 * float(x.max() - x.min())
+    if method == "smoothgrad":
         return attr.NoiseTunnel(attr.Saliency(model)).attribute(
-            x,
-            nt_type="smoothgrad",
-            nt_samples=50,
-            nt_samples_batch_size=1 if lean else None,
-            stdevs=spread,
-            target=t,
-            abs=False,
-        )
-    if name == "integrated_gradients":
+            x, nt_type="smoothgrad", nt_samples=50, stdevs=0.15 * float(x.max() - x.min()),
+            nt_samples_batch_size=chunk and max(1, chunk // len(x)), target=t, abs=False,
+        )  # fmt: skip
+    if method == "integrated_gradients":
         return attr.IntegratedGradients(model).attribute(
-            x, target=t, n_steps=50, internal_batch_size=64 if lean else None
+            x, target=t, n_steps=50, internal_batch_size=chunk
         )
-    return attr.Occlusion(model).attribute(x, (1, 8, 8), (1, 4, 4), baselines=0, target=t)
-
-
-def one(library, name, faces, threads, pipe):
-    """In a child: warm up on two faces, run, send CPU seconds and MB of peak memory."""
-    from fer_utils.model import FerCNN
-
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    model = FerCNN().eval()
-    x, t = torch.rand(faces, 1, 48, 48), torch.arange(faces) % 7
-    call = {"ours": ours, "captum": captum, "captum, 64 rows": functools.partial(captum, lean=True)}
-    call = call[library]
-    if name in ("gradient", "grad_cam"):
-        call(name, model, x[:2], t[:2])
-    else:
-        call("gradient", model, x[:2], t[:2])
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    call(name, model, x, t)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    pipe.send((seconds, (after.ru_maxrss - before.ru_maxrss) / 1024))
-
-
-def measure(*job):
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=one, args=(*job, there))
-    child.start()
-    child.join()
-    if child.exitcode:
-        raise SystemExit(f"{job[0]} {job[1]} failed (exit {child.exitcode})")
-    return here.recv()
+    return attr.Occlusion(model).attribute(
+        x, (1, 8, 8), (1, 4, 4), 0, t, perturbations_per_eval=max(1, (chunk or 1) // len(x))
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=5, help="rounds for many faces; 5 × for one")
+    parser.add_argument("--faces", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--json", help="also write the table to this file")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     options = parser.parse_args()
-    rows = []
-    print("| method | faces | against | its CPU-s | ours CPU-s | ratio | its MB | ours MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in options.methods:
-        rivals = ["captum", "captum, 64 rows"][: 2 if name in STEPS else 1]
-        runs = {library: [] for library in (*rivals, "ours")}
-        for _ in range(options.repeat):
-            for library, kept in runs.items():
-                kept.append(measure(library, name, METHODS[name], options.threads))
-        best = {library: tuple(map(min, zip(*kept, strict=True))) for library, kept in runs.items()}
-        fast, little = best["ours"]
-        for rival in rivals:
-            slow, much = best[rival]
-            rows.append(
-                {"method": name, "faces": METHODS[name], "against": rival, "cpu_s": slow,
-                 "ours_cpu_s": fast, "ratio": slow / fast, "mb": much, "ours_mb": little}
-            )  # fmt: skip
-            print(
-                f"| {name} | {METHODS[name]} | {rival} | {slow:.2f} | {fast:.2f} "
-                f"| {slow / fast:.1f}× | {much:.0f} | {little:.0f} |",
-                flush=True,
-            )
-    if options.json:
-        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = FerCNN().eval()
+    quiet = copy.deepcopy(model).requires_grad_(False).to(memory_format=torch.channels_last)
+    ways = {
+        "captum": lambda method, x, t: captum(method, model, x, t),
+        "in chunks of 32": lambda method, x, t: captum(method, model, x, t, 32),
+        "and frozen, channels-last": lambda method, x, t: captum(method, quiet, x, t, 32),
+        "ours": lambda method, x, t: getattr(saliency, method)(model, x, t),
+    }
+    print(f"| method | faces | {' | '.join(f'{way}, ms' for way in ways)} | ratios |")
+    print("|---" * (len(ways) + 3) + "|")
+    for faces in options.faces:
+        x, t = torch.rand(faces, 1, 48, 48), torch.arange(faces) % 7
+        for method in options.methods:
+            spent = {way: [] for way in ways}
+            for _ in range(options.repeat * (5 if faces == 1 else 1)):
+                for way, kept in spent.items():
+                    start = time.process_time()
+                    ways[way](method, x, t)
+                    kept.append(1000 * (time.process_time() - start))
+            *rivals, ours = (statistics.median(kept) for kept in spent.values())
+            cells = [f"{ms:.3g}" for ms in (*rivals, ours)]
+            ratios = ", ".join(f"{ms / ours:.1f}×" for ms in rivals)
+            print(f"| {method} | {faces} | {' | '.join(cells)} | {ratios} |", flush=True)
 
 
 if __name__ == "__main__":

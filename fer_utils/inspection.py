@@ -6,9 +6,11 @@ construction, or the model itself, put back in order, where a copy is impossible
 hang hooks on it and take them off again, but write no weight.
 
 - ``check_images``  ValueError for images that no network can be asked about
-- ``check_target``  the classes asked for, checked against images and network
+- ``check_target``  the classes asked for, checked against images and network; in two steps,
+                    where the logits are known anyway: ``class_indices``, ``own_logits``
 - ``conv_name``     the name of a convolution, checked, or found
 - ``activations``   what one layer gives; nothing behind it runs
+- ``watched``       a function called whenever one of some layers has run
 - ``calls``         every layer in the order of its calls, with input and output
 
 Every complaint is a ValueError in one line. Whatever the network itself says when it refuses
@@ -21,12 +23,15 @@ import functools
 import textwrap
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+PLAIN = {type(None), bool, int, float, str}
 
 
 @contextmanager
@@ -41,47 +46,72 @@ def explained(model):
         raise ValueError("the model is TorchScript, whose layers are hidden: give the nn.Module")
     if torch.is_inference_mode_enabled():
         raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
+    net = _copy(model)
+    lent = [(module, dict(vars(module))) for module in model.modules()] if net is model else []
+    outer = vars(net).get("_explained") or _Explained(weakref.ref(model), net.forward)
     try:
-        net = copy.deepcopy(model)
-    except Exception:  # it may hold anything: a tensor of a graph, a lock, an open file
-        net = model
-    modules, weights = list(net.modules()), list(net.parameters())
-    states = [dict(vars(module)) for module in modules]
-    asked = [weight.requires_grad for weight in weights]
-    try:
-        net.eval().requires_grad_(False)
-        for module in modules:
-            if getattr(module, "inplace", False):
-                module.inplace = False
-        if net is not model:
-            _lay_out(net, torch.channels_last)
-        if not hasattr(net, "_explained"):  # a copy of what is explained already has it
-            net._explained = _Explained(weakref.ref(model), net.forward, net is not model)
-            net.forward = types.MethodType(_careful_forward, net)
+        for module in net.modules():
+            state = vars(module)
+            if lent:
+                state["_parameters"] = _copied(state["_parameters"], {})
+                state["_buffers"] = _copied(state["_buffers"], {})
+            state["training"] = False
+            if state.get("inplace"):
+                state["inplace"] = False
+        net._explained = _Explained(outer.original, outer.forward)
+        net.forward = types.MethodType(_careful_forward, net)
         yield net
     finally:
-        if net is model:
-            for module, state in zip(modules, states, strict=True):
-                vars(module).clear()
-                vars(module).update(state)
-            for weight, flag in zip(weights, asked, strict=True):
-                weight.requires_grad_(flag)
-        else:  # a reference to itself would keep the copy in memory
-            vars(net).pop("forward")
-            vars(net).pop("_explained")
+        vars(net).pop("forward", None)  # a reference to itself would keep a copy in memory
+        vars(net).pop("_explained", None)
+        for module, state in lent:
+            vars(module).clear()
+            vars(module).update(state)
 
 
 @dataclass
 class _Explained:
     original: weakref.ref
     forward: Callable
-    channels_last: bool
+    channels_last: bool = True
 
 
-def _lay_out(net, memory):
-    for weight in net.parameters():
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=memory)
+def _copy(model):
+    """A deep copy in channels-last memory; the model itself where it holds what has no copy.
+
+    Modules are copied here: ``copy.deepcopy`` alone takes half as long as a face takes on its
+    way through the network and back.
+    """
+    modules = list(model.modules())
+    if any(hasattr(type(module), "__deepcopy__") for module in modules):
+        return model  # it has a way of its own
+    memo = {id(module): object.__new__(type(module)) for module in modules}
+    try:
+        for module in modules:
+            vars(memo[id(module)]).update(_copied(vars(module), memo))
+    except Exception:  # it may hold anything: a lock, an open file, a tensor of a graph in a list
+        return model
+    return memo[id(model)]
+
+
+def _copied(value, memo):
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if kind in (dict, OrderedDict):
+        copies = kind(value)
+        for key, entry in value.items():
+            if type(entry) not in PLAIN:
+                copies[key] = _copied(entry, memo)
+        return copies
+    if kind in (tuple, set):
+        return kind([_copied(entry, memo) for entry in value])
+    if kind is nn.Parameter:
+        memory = torch.channels_last if value.ndim == 4 else torch.preserve_format
+        return nn.Parameter(value.detach().to(memory_format=memory, copy=True), False)
+    if kind is torch.Tensor:
+        return value.detach().clone()  # a buffer, or a map that the network keeps
+    return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)
 
 
 def _careful_forward(net, images):
@@ -92,14 +122,15 @@ def _careful_forward(net, images):
     """
     how = net._explained
     try:
-        return how.forward(images.clone())
+        return how.forward(images.clone(memory_format=torch.contiguous_format))
     except _Reached:
         raise
     except Exception as error:
         if how.channels_last:
             how.channels_last = False
-            _lay_out(net, torch.contiguous_format)
-            return _careful_forward(net, images.contiguous())
+            for weight in net.parameters():
+                weight.data = weight.data.to(memory_format=torch.contiguous_format)
+            return _careful_forward(net, images)
         said = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
         raise ValueError(
             f"the model refuses images of shape {tuple(images.shape)}: {said}"
@@ -116,9 +147,9 @@ def check_images(images):
             "images must have shape (batch, channels, height, width) with none of them 0, "
             f"got {tuple(images.shape)}"
         )
-    bad = ~images.detach().isfinite()
-    if bad.any():
-        index = tuple(int(i) for i in bad.nonzero()[0])
+    finite = images.detach().isfinite()
+    if not finite.all():
+        index = tuple(int(i) for i in (~finite).nonzero()[0])
         raise ValueError(f"images must be finite, got {images[index].item()} at {index}")
 
 
@@ -127,15 +158,15 @@ def check_target(net, images, target):
 
     The first image goes through the network once, to see how many classes it knows.
     """
-    check_images(images)
+    target = class_indices(images, target)
     with torch.no_grad():
-        logits = net(images[:1])
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model must return logits of shape (batch, classes), got {shape} for a batch of 1"
-        )
-    batch, classes = len(images), logits.shape[1]
+        _check_classes(net(images[:1]), 1, target)
+    return target
+
+
+def class_indices(images, target):
+    """As ``check_target``, without asking the network: ``own_logits`` does the rest."""
+    check_images(images)
     try:
         target = torch.as_tensor(target, device=images.device)
     except (TypeError, ValueError, RuntimeError):
@@ -144,18 +175,33 @@ def check_target(net, images, target):
         ) from None
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise ValueError(f"target must hold class indices (integers), got {target.dtype}")
-    if target.ndim == 0:
-        target = target.expand(batch)
-    if target.shape != (batch,):
+    if target.ndim and target.shape != images.shape[:1]:
         raise ValueError(
-            f"target must have one class per image: shape ({batch},), got {tuple(target.shape)}"
+            f"target must have one class per image: shape ({len(images)},), "
+            f"got {tuple(target.shape)}"
         )
-    wrong = target[(target < 0) | (target >= classes)]
+    return target.long().expand(len(images))
+
+
+def own_logits(logits, target):
+    """Each image's logit of its class: (batch,)."""
+    _check_classes(logits, len(target), target)
+    return logits.gather(1, target[:, None])[:, 0]
+
+
+def _check_classes(logits, batch, target):
+    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != (batch,):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model must return logits of shape (batch, classes), got {shape} "
+            f"for a batch of {batch}"
+        )
+    wrong = target[(target < 0) | (target >= logits.shape[1])]
     if len(wrong):
         raise ValueError(
-            f"target {int(wrong[0])} is out of range: the model has classes 0 to {classes - 1}"
+            f"target {int(wrong[0])} is out of range: "
+            f"the model has classes 0 to {logits.shape[1] - 1}"
         )
-    return target.long()
 
 
 def conv_name(net, images, layer=None) -> str:
@@ -168,30 +214,28 @@ def conv_name(net, images, layer=None) -> str:
     have = f"(have: {', '.join(convolutions)})"
     if not convolutions:
         raise ValueError("the model has no Conv2d layer")
-    if layer is None:
-        used = []
-        with _watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
-            net(images[:1])
-        if not used:
-            raise ValueError(f"no Conv2d is used in the model's forward pass {have}")
-        return used[-1]
+    used = []
+    with watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
+        net(images[:1])
+    if not used:
+        raise ValueError(f"no Conv2d takes part in the model's forward pass {have}")
+    name, shown = used[-1] if layer is None else layer, repr(layer)
     if isinstance(layer, nn.Module):
-        original = net._explained.original()
-        places = [*original.named_modules(), *net.named_modules()]
+        places = [*net._explained.original().named_modules(), *named.items()]
         name = next((name for name, module in places if module is layer), None)
         shown = type(layer).__name__
-    else:
-        name, shown = layer, repr(layer)
     if name not in named or name == "":
         raise ValueError(f"no layer {shown} in the model {have}")
     if name not in convolutions:
         raise ValueError(f"layer {name!r} is {type(named[name]).__name__}, not Conv2d {have}")
+    if name not in used:
+        raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
     return name
 
 
 @contextmanager
-def _watched(net, names, note):
-    """Call ``note(name, module, inputs, output)`` whenever one of these layers has run."""
+def watched(net, names, note):
+    """``note(name, module, inputs, output)`` is called whenever one of these layers has run."""
     handles = [
         net.get_submodule(name).register_forward_hook(functools.partial(note, name))
         for name in names
@@ -215,7 +259,7 @@ def activations(net, layer, images):
         found.append(output)
         raise _Reached
 
-    with _watched(net, [layer], stop), contextlib.suppress(_Reached):
+    with watched(net, [layer], stop), contextlib.suppress(_Reached):
         net(images)
     if not found:
         raise ValueError(f"layer {layer!r} takes no part in the model's forward pass")
@@ -232,14 +276,14 @@ def calls(net, images) -> list[tuple]:
 
     with torch.no_grad():
         net(images)  # settles its memory format, so that the next pass runs once
-        with _watched(net, names, note):
+        with watched(net, names, note):
             net(images)
     return record
 
 
 def chunk_size(images) -> int:
-    """Rows per pass: 32 faces keep the first layer's maps within a CPU's last cache."""
-    return 32 if images.device.type == "cpu" else 512
+    """Rows per pass: 16 faces keep the first layers' maps within a CPU's last cache."""
+    return 16 if images.device.type == "cpu" else 512
 
 
 def whole_number(**values):

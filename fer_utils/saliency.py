@@ -11,7 +11,8 @@ Every function here has the same contract::
 Other shapes than (1, 48, 48) work as well; a class activation map always has one channel.
 Maps are not normalised: scaling for display is ``plotting``'s job, so two maps stay
 comparable until drawn. The model is explained in eval mode, whatever mode it is in, and is
-left as it was found: no hooks, no gradients, same mode (see ``anatomy``).
+left as it was found: no hooks, no gradients, same mode (see ``inspection``). Bad input gives
+a ValueError in one line.
 
 - ``gradient``              Simonyan et al. 2014, arXiv:1312.6034
 - ``gradient_times_input``  Shrikumar et al. 2016, arXiv:1605.01713
@@ -24,26 +25,35 @@ left as it was found: no hooks, no gradients, same mode (see ``anatomy``).
                             (Adebayo et al. 2018, arXiv:1810.03292)
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import cones
-from .anatomy import checked, chunk_size, layer_name, whole_number
-from .chains import split, thin_first
+from .inspection import (
+    calls,
+    chunk_size,
+    class_indices,
+    conv_name,
+    explained,
+    own_logits,
+    watched,
+    whole_number,
+)
 
 
 def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
-    twin, target = checked(model, images, target)
-    thin_first(twin)
-    return torch.cat([_gradient(twin, x, t) for x, t in chunks(images, target)])
+    with explained(model) as net:
+        target = class_indices(images, target)
+        return torch.cat([_gradient(net, x, t) for x, t in chunks(images, target)])
 
 
 def gradient_times_input(model, images, target):
     """pixel × ∂ logit / ∂ pixel: what the linearised network adds up."""
-    return images.detach() * gradient(model, images, target)
+    return gradient(model, images, target) * images.detach()
 
 
 def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
@@ -57,15 +67,17 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
     if not noise >= 0:
         raise ValueError(f"noise must be a share of the face's range, 0 or more, got {noise}")
 
-    def paths(x, first):
-        spread = noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
+    def noisy(x):
         kind = {"generator": generator, "dtype": x.dtype, "device": x.device}
         drawn = torch.stack([torch.randn(samples, *face.shape, **kind) for face in x], dim=1)
-        noisy = drawn.mul_(spread.view(1, -1, 1, 1, 1)).add_(x)
-        return lambda part: first(noisy[part].flatten(0, 1))
+        spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+        return drawn.mul_(spread).add_(x)
 
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
-    return _mean_gradient(model, images, target, weights, paths)
+    with explained(model) as net:
+        target = class_indices(images, target)
+        parts = chunks(images.detach(), target)
+        return torch.cat([_mean_gradient(net, noisy(x), t, weights) for x, t in parts])
 
 
 def integrated_gradients(model, images, target, steps=50, baseline=0):
@@ -76,33 +88,34 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
     logit(face) − logit(baseline) up to ``completeness_error``.
     """
     whole_number(steps=steps)
-    start = like(baseline, images, "baseline")
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    alphas = torch.from_numpy((nodes + 1) / 2).to(images).view(-1, 1, 1, 1, 1)
-
-    def paths(both, first):
-        x, x0 = both.chunk(2, dim=1)
-        z, z0 = first(x), first(x0)
-        dz = z - z0
-        return lambda part: torch.addcmul(z0, dz, alphas[part]).flatten(0, 1)
-
-    mean = _mean_gradient(model, images, target, torch.from_numpy(weights / 2), paths, start)
-    return mean * (images.detach() - start)
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(steps))
+    with explained(model) as net:
+        target = class_indices(images, target)
+        start = like(baseline, images, "baseline")
+        share = ((nodes + 1) / 2).to(images).view(-1, 1, 1, 1, 1)
+        means = [
+            _mean_gradient(net, torch.lerp(x0, x, share), t, weights / 2)
+            for x, x0, t in chunks(images.detach(), start, target)
+        ]
+        return torch.cat(means) * (images.detach() - start)
 
 
 def completeness_error(model, images, target, maps, baseline=0):
     """Sum of a map − (logit of the face − logit of the baseline): (batch,), 0 where complete."""
-    twin, target = checked(model, images, target)
-    start = like(baseline, images, "baseline")
-    pairs = zip(chunks(images, target), chunks(start, target), strict=True)
-    with torch.no_grad():
-        gain = [(twin(x) - twin(x0)).gather(1, t[:, None])[:, 0] for (x, t), (x0, _) in pairs]
-    return maps.flatten(1).sum(1) - torch.cat(gain)
+    with explained(model) as net, torch.no_grad():
+        target = class_indices(images, target)
+        start = like(baseline, images, "baseline")
+        gain = [
+            own_logits(net(x), t) - own_logits(net(x0), t)
+            for x, x0, t in chunks(images, start, target)
+        ]
+        return maps.flatten(1).sum(1) - torch.cat(gain)
 
 
 def grad_cam(model, images, target, layer=None):
-    """Maps of ``layer`` (the last Conv2d where None), each weighted with its mean gradient.
+    """Maps of ``layer``, each weighted with its mean gradient.
 
+    ``layer`` is a Conv2d, by name or as a module; None is the last that the forward pass uses.
     Bilinear to the size of the face; negative values are kept (the paper's ReLU is not applied).
     """
     return _cam(model, images, target, layer, lambda g: g.mean((2, 3), keepdim=True))
@@ -116,12 +129,14 @@ def hires_cam(model, images, target, layer=None):
 def guided_backprop(model, images, target):
     """Gradient in which every ReLU also stops negative gradients on their way back.
 
-    For LeakyReLU, which the paper does not define: what its derivative (1 or the slope) lets
-    through is cut at zero, as for ReLU. Functional relu counts as well: the rule is hung on
-    the graph, not on modules. ValueError where the network has neither.
+    LeakyReLU, which the paper does not define, is guided too: what its derivative (1 or the
+    slope) lets through is cut at zero, as for ReLU. captum guides ``nn.ReLU`` alone, so on a
+    network with LeakyReLU the two maps differ. Functional relu counts as well: the rule is
+    hung on the graph, not on modules. ValueError where the network has neither.
     """
-    twin, target = checked(model, images, target)
-    return torch.cat([_gradient(twin, x, t, guide=True) for x, t in chunks(images, target)])
+    with explained(model) as net:
+        target = class_indices(images, target)
+        return torch.cat([_gradient(net, x, t, guide=True) for x, t in chunks(images, target)])
 
 
 def blurred(images, sigma=4.0):
@@ -142,42 +157,24 @@ def occlusion(model, images, target, size=8, stride=4, fill=0):
     tensor that broadcasts to ``images``) over the face; the last one is cut at the border.
     """
     whole_number(size=size, stride=stride)
-    twin, target = checked(model, images, target)
-    cover = like(fill, images, "fill")
-    boxes = [
-        (rows, columns)
-        for rows in _windows(images.shape[2], size, stride)
-        for columns in _windows(images.shape[3], size, stride)
-    ]
-    chain, rest = split(twin, images.detach(), cones.fits)
-    maps, count = torch.zeros_like(images), torch.zeros_like(images[:1])
-    for rows, columns in boxes:
-        count[:, :, rows, columns] += 1
-    step = chunk_size(images)
-    with torch.no_grad():
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            x, t = images[part].detach(), target[part, None]
-            full = twin(x).gather(1, t)
-            hide = _hider(x, cover[part], twin, chain, rest)
-            for rows, columns in boxes:
-                drop = full - hide(rows, columns).gather(1, t)
-                maps[part, :, rows, columns] += drop.view(-1, 1, 1, 1)
+    with explained(model) as net, torch.no_grad():
+        target = class_indices(images, target)
+        images = images.detach()
+        cover = like(fill, images, "fill")
+        boxes = [
+            (..., rows, columns)
+            for rows in _windows(images.shape[2], size, stride)
+            for columns in _windows(images.shape[3], size, stride)
+        ]
+        full = torch.cat([own_logits(net(x), t) for x, t in chunks(images, target)])
+        chain = _checked_chain(net, images[:1], cover[:1], boxes)
+        maps, count = torch.zeros_like(images), torch.zeros_like(images[:1])
+        for box in boxes:
+            count[box] += 1
+        for x, over, t, before, drops in chunks(images, cover, target, full, maps):
+            for box, after in zip(boxes, _covered(net, chain, x, over, boxes), strict=True):
+                drops[box] += (before - own_logits(after, t)).view(-1, 1, 1, 1)
     return maps / count
-
-
-def _hider(x, cover, twin, chain, rest):
-    """(rows, columns) -> logits of the faces with that window covered."""
-    if chain:
-        cone = cones.Cones(chain, x)
-        return lambda rows, columns: rest(cone(cover[:, :, rows, columns], rows, columns))
-
-    def plain(rows, columns):
-        hidden = x.clone()
-        hidden[:, :, rows, columns] = cover[:, :, rows, columns]
-        return twin(hidden)
-
-    return plain
 
 
 def _windows(length, size, stride):
@@ -191,19 +188,155 @@ def _windows(length, size, stride):
     return [slice(i * stride, min(i * stride + size, length)) for i in range(number)]
 
 
-def _gradient(twin, x, target, guide=False):
-    x = x.detach().clone(memory_format=torch.channels_last).requires_grad_()
+def _covered(net, chain, x, cover, boxes):
+    """Logits (batch, classes) with one window covered, window after window."""
+    if chain:
+        cone = _Cone(chain, x)
+        yield from (net(cone(cover[box], box[1:])) for box in boxes)
+        return
+    at_once = max(1, chunk_size(x) // len(x))
+    for i in range(0, len(boxes), at_once):
+        some = boxes[i : i + at_once]
+        hidden = x.repeat(len(some), 1, 1, 1)
+        for faces, box in zip(hidden.split(len(x)), some, strict=True):
+            faces[box] = cover[box]
+        yield from net(hidden).split(len(x))
+
+
+# A patch of 8 × 8 pixels moves 6 % of the first convolution's outputs, 11 % of the second's.
+# Where a network begins with simple layers, each fed by the one before, occlusion recomputes
+# the patch's cone alone. The network behind is the network with those layers passing on what
+# they are given.
+
+SIMPLE = (
+    nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus,
+    nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d,
+)  # fmt: skip
+
+
+def _checked_chain(net, image, cover, boxes):
+    """The longest chain that gives what the plain way gives on one face; it passes on from now."""
+    chain = _chain(net, image)
+    some = [boxes[0], boxes[len(boxes) // 2]]
+    truth = torch.cat([*_covered(net, [], image, cover, some)])
+    near = torch.finfo(truth.dtype).eps ** 0.5
+    for layer in chain:
+        layer.forward = _pass_on
+    while chain:
+        try:
+            quick = torch.cat([*_covered(net, chain, image, cover, some)])
+            if torch.allclose(quick, truth, rtol=near, atol=near * float(truth.abs().max())):
+                break
+        except ValueError:
+            pass  # what stands behind wants other shapes: it looks at an earlier layer as well
+        del chain.pop().forward
+    return chain
+
+
+def _pass_on(x):
+    return x
+
+
+def _chain(net, image):
+    """The simple layers that the network begins with, each fed by the one before."""
+    chain, value = [], image
+    for _, layer, given, output in calls(net, image):
+        fed = given is value if chain else torch.equal(given, image)
+        if not fed or not _simple(layer) or layer in chain:
+            break
+        chain.append(layer)
+        value = output
+    return chain
+
+
+def _simple(layer):
+    """Whether a patch's cone is known: the layer does what its type says, with plain borders."""
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return False
+    if type(layer) is nn.Conv2d:
+        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if type(layer) is nn.MaxPool2d:
+        return not layer.ceil_mode and not layer.return_indices
+    if type(layer) is nn.BatchNorm2d:
+        return layer.running_mean is not None
+    return type(layer) in SIMPLE
+
+
+class _Cone:
+    """The output of a chain for given faces, asked what a patch over them changes."""
+
+    def __init__(self, chain, images):
+        self.steps = []
+        for layer in chain:
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                (down, across), outside = _pair(layer.padding), 0.0
+                if isinstance(layer, nn.MaxPool2d):
+                    outside = -math.inf
+                images = F.pad(images, (across, across, down, down), value=outside)
+                self.steps.append((layer, images))
+            else:
+                self.steps.append((layer, None))
+            images = _unpadded(layer, images)
+        self.output = images
+
+    def __call__(self, patch, sides):
+        """The output with ``patch`` (batch, channels, h, w) at two slices of the faces."""
+        for layer, seen in self.steps:
+            if seen is None:
+                patch = _unpadded(layer, patch)
+                continue
+            places, needed, reached = zip(
+                *(_reach(layer, axis, sides[axis], seen.shape[2 + axis]) for axis in (0, 1)),
+                strict=True,
+            )
+            if any(side.start >= side.stop for side in reached):
+                return self.output
+            kept = seen[(..., *places)].clone()
+            seen[(..., *places)] = patch
+            patch = _unpadded(layer, seen[(..., *needed)])
+            seen[(..., *places)] = kept
+            sides = reached
+        output = self.output.clone()
+        output[(..., *sides)] = patch
+        return output
+
+
+def _reach(layer, axis, side, length):
+    """Along one axis: the patch's place in the padded map of ``length``, what must be seen, and
+    which outputs that moves."""
+    kernel, stride, padding, dilation = (
+        _pair(size)[axis]
+        for size in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    )
+    span = dilation * (kernel - 1)
+    place = slice(side.start + padding, side.stop + padding)
+    first = max(-((span - place.start) // stride), 0)
+    stop = min((place.stop - 1) // stride, (length - 1 - span) // stride) + 1
+    return place, slice(first * stride, (stop - 1) * stride + span + 1), slice(first, stop)
+
+
+def _unpadded(layer, x):
+    """The layer's own function; a convolution or pool takes no border but what it is given."""
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+    if isinstance(layer, nn.MaxPool2d):
+        return F.max_pool2d(x, layer.kernel_size, layer.stride, 0, layer.dilation)
+    return type(layer).forward(layer, x)
+
+
+def _pair(value):
+    return tuple(value) if isinstance(value, tuple) else (value, value)
+
+
+def _gradient(net, images, target, guide=False):
+    images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        chosen = twin(x).gather(1, target[:, None]).sum()
-        return _backward(chosen, x, guide).contiguous()
-
-
-def _backward(chosen, x, guide=False):
+        chosen = own_logits(net(images), target).sum()
     if not chosen.requires_grad:
         raise ValueError("no gradient leads from the logits to the images")
     if guide:
         _guide(chosen.grad_fn)
-    return torch.autograd.grad(chosen, x)[0]
+    return torch.autograd.grad(chosen, images)[0].contiguous()
 
 
 def _guide(root):
@@ -222,72 +355,47 @@ def _guide(root):
         raise ValueError("guided backprop needs ReLU or LeakyReLU, the network has neither")
 
 
-def _mean_gradient(model, images, target, weights, paths, start=None):
-    """Σ weight × gradient over points that belong to each image.
-
-    ``paths(x, first)`` gives rows(part of the points) -> what ``first`` makes of them. Where
-    the network opens with a convolution that nothing else by-passes, ``first`` is that
-    convolution: being linear, it sees the summed gradient once on the way back.
-    """
-    twin, target = checked(model, images, target)
-    modules, rest = split(twin, images.detach(), lambda m: type(m) is nn.Conv2d, longest=1)
-    first = modules[0] if modules else (lambda x: x)
-    rest = rest or twin
-    weights = weights.to(images)
-    group = min(len(images), chunk_size(images))
-    at_once = max(1, chunk_size(images) // group)
-    results = []
-    for i in range(0, len(images), group):
-        x, t = images[i : i + group].detach(), target[i : i + group]
-        with torch.no_grad():
-            rows = paths(x if start is None else torch.cat([x, start[i : i + group]], dim=1), first)
-        total = 0
-        for j in range(0, len(weights), at_once):
-            part = slice(j, j + at_once)
-            with torch.no_grad():
-                z = rows(part)
-            z.requires_grad_()
-            with torch.enable_grad():
-                chosen = rest(z).gather(1, t.repeat(len(weights[part]))[:, None])
-                weighted = chosen[:, 0] @ weights[part].repeat_interleave(len(x))
-                g = _backward(weighted, z).unflatten(0, (-1, len(x)))
-            total = total + g.sum(0) if len(g) > 1 else g[0].add_(total)
-        if modules:
-            with torch.enable_grad():
-                x = x.requires_grad_()
-                total = torch.autograd.grad(first(x), x, total)[0]
-        results.append(total.contiguous())
-    return torch.cat(results)
+def _mean_gradient(net, points, target, weights):
+    """Σ weight × gradient over each face's points (number, batch, channels, height, width)."""
+    batch = points.shape[1]
+    passes = -(-points[:, :, 0, 0, 0].numel() // chunk_size(points))
+    total = 0
+    for some, weight in zip(points.chunk(passes), weights.to(points).chunk(passes), strict=True):
+        g = _gradient(net, some.flatten(0, 1), target.repeat(len(some)))
+        total = total + torch.tensordot(weight, g.unflatten(0, (-1, batch)), 1)
+    return total
 
 
 def _cam(model, images, target, layer, weigh):
-    name = layer_name(model, layer)
-    twin, target = checked(model, images, target, keep=name)
-    kept = []
+    kept, maps = [], []
 
-    def keep(module, inputs, output):
+    def keep(name, module, inputs, output):
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()
 
-    twin.get_submodule(name).register_forward_hook(keep)
-    maps = []
-    for x, t in chunks(images.detach(), target):
-        kept.clear()
-        with torch.enable_grad():
-            chosen = twin(x).gather(1, t[:, None]).sum()
-        if len(kept) != 1 or not chosen.requires_grad:
-            raise ValueError(
-                f"layer {name!r} must be used once on the way to the logits, not {len(kept)} times"
-            )
-        g = torch.autograd.grad(chosen, kept)[0]
-        small = (weigh(g) * kept[0].detach()).sum(1, keepdim=True)
-        maps.append(F.interpolate(small, images.shape[-2:], mode="bilinear").contiguous())
+    with explained(model) as net:
+        target = class_indices(images, target)
+        name = conv_name(net, images, layer)
+        with watched(net, [name], keep):
+            for x, t in chunks(images.detach(), target):
+                kept.clear()
+                with torch.enable_grad():
+                    chosen = own_logits(net(x), t).sum()
+                if len(kept) != 1 or not chosen.requires_grad:
+                    raise ValueError(
+                        f"layer {name!r} must be used once on the way to the logits, "
+                        f"not {len(kept)} times"
+                    )
+                (g,) = torch.autograd.grad(chosen, kept)
+                small = (weigh(g) * kept[0].detach()).sum(1, keepdim=True)
+                maps.append(F.interpolate(small, images.shape[-2:], mode="bilinear").contiguous())
     return torch.cat(maps)
 
 
-def chunks(images, target):
-    step = chunk_size(images)
-    return zip(images.split(step), target.split(step), strict=True)
+def chunks(*tensors):
+    """The tensors, cut alike into as many rows as one pass takes."""
+    step = chunk_size(tensors[0])
+    return zip(*(tensor.split(step) for tensor in tensors), strict=True)
 
 
 def like(value, images, name):
