@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from fer_utils import evaluation
 from fer_utils.data import read_face
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.data.pictures import SUFFIXES
+from fer_utils.data.formats import PICTURE_SUFFIXES
 from fer_utils.plotting import filter_words as words
 from fer_utils.plotting import panels as draw
 from fer_utils.plotting import show
@@ -92,7 +92,7 @@ class Panel:
         for control in self.controls.values():
             control.observe(self.refresh, "value")
         self.upload = widgets.FileUpload(
-            accept=",".join(SUFFIXES), description="a picture of yours"
+            accept=",".join(PICTURE_SUFFIXES), description="a picture of yours"
         )
         self.upload.observe(self.uploaded, "value")
         self.shown = widgets.HTML()  # and not Image, which has no text alternative

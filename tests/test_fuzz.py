@@ -23,7 +23,7 @@ from test_report import FIGURE, TABLE, code, markdown, png, write
 from fer_utils import data, runs, train
 from fer_utils.data import DataError, Faces, read_face
 from fer_utils.data.ferplus import HEADER, read_votes
-from fer_utils.data.recognise import read_path
+from fer_utils.data.readers import read_path
 from fer_utils.model import FerCNN
 from fer_utils.report import ReportError, notebook
 from fer_utils.runs import Run, RunError
@@ -171,8 +171,8 @@ def test_archives(kind, tmp_path):
 def test_archives_of_any_names(tmp_path):
     name = st.one_of(
         st.sampled_from(["../x.png", "/etc/a.png", "train/angry/a.png", "test/fear/b.png", "a\\b.png",
-                         "train.csv", "train_img/00000.png", "C:/x.png", "con.png", "FER2013Train/fer1.png",
-                         "FER2013Train/label.csv", "<script>.png"]),
+                         "train.csv", "train_img/00000.png", "C:/x.png", "con.png", "a.cls", "a.png",
+                         "classnames.txt", "<script>.png"]),
         st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=9),
     )  # fmt: skip
     content = st.sampled_from([picture(), table(TABLES[0]), b"", b"id,label\n0,1\n", votes()])
