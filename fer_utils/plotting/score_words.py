@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fer_utils import metrics
-from fer_utils.plotting.confusion_words import listed, said
+from fer_utils.plotting.text import listed, said
 
 QUESTIONS = {
     "pointing game": "pointing game ↑", "mass in mask": "mass in mask ↑",

@@ -6,8 +6,7 @@ stores them all, and ``--verify`` holds the shipped figures against a new comput
 
 - ``dataset``      counts, copies, blanks, the mean face of each class      (``faces``)
 - ``copies``       rows of test faces that lie in Training too           (``metrics``)
-- ``votes``        what FER+'s voters said, summed over faces               (``metrics.annotators``)
-- ``agreed``       rows of test faces on which the voters agree            (``faces``)
+- ``votes``        the votes of the test faces                              (``faces``)
 - ``class_maps``   the mean attribution map of each class                   (``maps``)
 - ``scores``       methods scored against the known truth; iterative      (``scores``)
 - ``shortcut``     a network with a planted shortcut, seen by maps; iterative (``shortcut``)
@@ -61,7 +60,6 @@ AGGREGATES: dict[str, Aggregate] = {
     "dataset": Aggregate(of_faces.dataset),
     "copies": Aggregate(lambda run, faces: metrics.copies(faces.images, faces.split)),
     "votes": Aggregate(of_faces.votes, needs_votes=True),
-    "agreed": Aggregate(of_faces.agreed, needs_votes=True),
     "class_maps": Aggregate(maps.class_maps),
     "scores": Aggregate(scores.scores, iterative=True, synthetic=True, fits=fits.SEEDS),
     "shortcut": Aggregate(
