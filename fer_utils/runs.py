@@ -306,7 +306,7 @@ class Run:
             raise ValueError(
                 f"images: expected uint8 (n, 48, 48), got {images.dtype} {images.shape}"
             )
-        return scale(torch.from_numpy(images), **self.config["scale"])
+        return scale(torch.tensor(images), **self.config["scale"])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 (n, classes) of uint8 images (n, 48, 48); no flip averaging."""

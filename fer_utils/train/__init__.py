@@ -6,7 +6,7 @@
 - ``distributed``  several processes or hosts, by torch's own engine
 - ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest, progress
 
-It imports with torch and its own dependencies, numpy, safetensors and tqdm alone.
+It needs torch, safetensors, tqdm and the readers' numpy, pandas and Pillow, nothing of the report.
 """
 
 from fer_utils.train.loop import best_precision, evaluate, fit, to_device
