@@ -66,7 +66,7 @@ class Configuration:
 
 
 def configurations(run: Run) -> list[Configuration]:
-    """The run and those of its variants that PrivateTest was scored for, by recipe.
+    """The run and those of its variants that were scored on the same splits, by recipe.
 
     Variants on other faces are left out. The run's own recipe comes first; where other epochs
     than the last were scored, each has its own configuration.
@@ -74,7 +74,7 @@ def configurations(run: Run) -> list[Configuration]:
     groups: dict[str, list[Run]] = {}
     for model in (run, *map(run.variant, run.variants)):
         same = model.config["data"]["checksum"] == run.config["data"]["checksum"]
-        if same and "PrivateTest" in model.metrics:
+        if same and set(run.metrics) <= set(model.metrics):
             recipe = settings(model) | {"seed": None}
             groups.setdefault(json.dumps(recipe, sort_keys=True), []).append(model)
     found: dict[str, Configuration] = {}
@@ -123,7 +123,7 @@ def figures(run: Run, configuration: Configuration) -> pd.DataFrame:
     def interval(scores: dict, name: str = "accuracy") -> tuple[float, float]:
         return scores[name][2:] if len(answers) >= FEWEST else (np.nan, np.nan)
 
-    for split in ("PublicTest", "PrivateTest"):
+    for split in run.metrics:  # the last is the one kept for the end, where there is one
         tables = [table.set_index("row").sort_index() for table in configuration.predictions]
         tables = [table[table["split"] == split] for table in tables]
         numbers, labels = tables[0].index.to_numpy(), tables[0]["label"].to_numpy()
@@ -193,45 +193,60 @@ def scorings(run: Run) -> str:
     return f"PrivateTest was scored {models} times for a model of this run{every} (ledger.csv)."
 
 
-def ablations(run: Run, base: str = "short") -> pd.DataFrame:
-    """What each change of the recipe ``base`` does on PublicTest; empty where there is none.
+def ablation_groups(run: Run, base: str = "short") -> dict[str, dict[int, Run]]:
+    """Change -> seed -> model: variants ``short-WHAT`` and ``short-WHAT-seed-K``, the base first.
 
-    A row a change, ``base`` first: variants ``short-WHAT`` and ``short-WHAT-seed-K``. Columns:
-    seeds, accuracy (mean, a share), change (mean, points, of the seeds that both have), sd (of
-    the change, NaN below three seeds), clear (the change is beyond the spread of the seeds: t
-    interval, 95 %), gap (PublicTest less training loss after the last epoch, mean, nats).
+    Empty where there is no base. What is no ingredient of a recipe is left out.
     """
-    from scipy.stats import ttest_1samp
-
     groups: dict[str, dict[int, Run]] = {base: {}}
     for name in run.variants:
         stem = re.sub(r"-seed-\d+$", "", name)
         if f"{stem}-".startswith(f"{base}-"):
             model = run.variant(name)
             groups.setdefault(stem, {})[settings(model)["seed"]] = model
+    if not groups[base]:
+        return {}
+    reference = next(iter(groups[base].values()))
+    return {
+        stem.removeprefix(f"{base}-").replace("-", " ") if stem != base else OURS: models
+        for stem, models in groups.items()
+        if NO_INGREDIENT.isdisjoint(changes(reference, next(iter(models.values()))))
+    }
+
+
+def ablations(groups: dict[str, dict[int, Run]]) -> pd.DataFrame:
+    """What each of ``ablation_groups`` does on PublicTest, a row each, the base first.
+
+    Columns: changed (the settings), seeds, accuracy (mean, a share), change (mean, points, of the
+    seeds that both have), sd (of the change, NaN below three seeds), clear (the change is beyond
+    the spread of the seeds: t test, 5 %), gap (PublicTest less training loss after the last
+    epoch, mean, nats).
+    """
+    from scipy.stats import ttest_1samp
+
     rows = {}
-    reference = groups[base]
-    for models in groups.values() if reference else ():
+    reference = next(iter(groups.values()), {})
+    accuracies = {seed: accuracy_of(model) for seed, model in reference.items()}
+    for name, models in groups.items():
+        own = {seed: accuracy_of(model) for seed, model in models.items()}
+        change = np.array([100 * (own[s] - accuracies[s]) for s in own if s in accuracies])
+        enough = len(change) >= FEWEST and models is not reference
         changed = changes(next(iter(reference.values())), next(iter(models.values())))
-        if not NO_INGREDIENT.isdisjoint(changed):
-            continue
-        last = pd.DataFrame([model.history.iloc[-1] for model in models.values()])
-        accuracy = {seed: m.metrics["PublicTest"]["accuracy"] for seed, m in models.items()}
-        both = [seed for seed in models if seed in reference]
-        change = np.array([
-            100 * (accuracy[seed] - reference[seed].metrics["PublicTest"]["accuracy"])
-            for seed in both
-        ])  # fmt: skip
-        enough = len(both) >= FEWEST and models is not reference
-        rows[", ".join(changed.values()) or f"{OURS} in {int(last['epoch'].iloc[0])} epochs"] = {
-            "seeds": len(models), "accuracy": np.mean(list(accuracy.values())),
-            "change": change.mean() if len(both) else np.nan,
+        gaps = [history_summary(model.history)["gap"] for model in models.values()]
+        rows[name] = {
+            "changed": ", ".join(changed.values()) or "–", "seeds": len(models),
+            "accuracy": np.mean(list(own.values())),
+            "change": change.mean() if len(change) else np.nan,
             "sd": change.std(ddof=1) if enough else np.nan,
             "clear": bool(enough and ttest_1samp(change, 0).pvalue < 0.05),
-            "gap": (last["valid_loss"] - last["train_loss"]).mean(),
+            "gap": np.mean(gaps),
         }  # fmt: skip
-    columns = ["seeds", "accuracy", "change", "sd", "clear", "gap"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("changed")
+    columns = ["changed", "seeds", "accuracy", "change", "sd", "clear", "gap"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("variant")
+
+
+def accuracy_of(model: Run) -> float:
+    return model.metrics["PublicTest"]["accuracy"]
 
 
 def changes(old: Run, new: Run) -> dict[str, str]:
@@ -252,15 +267,52 @@ def describe_ablations(table: pd.DataFrame) -> str:
     base, changed = table.iloc[0], table.iloc[1:]
     worst, widest = changed["change"].idxmin(), changed["gap"].idxmax()
     told = (
-        f"Most accuracy goes with {worst} ({changed['change'][worst]:+.1f} points); the gap opens "
-        f"most with {widest} ({changed['gap'][widest]:.2f} instead of {base['gap']:.2f} nats). "
+        f"Accuracy changes most with *{worst}* ({changed['change'][worst]:+.1f} points), the gap "
+        f"with *{widest}* ({changed['gap'][widest]:.2f} instead of {base['gap']:.2f} nats). "
     )
     if changed["seeds"].max() < FEWEST:
-        return told + "Every row is one or two seeds: a small change tells nothing."
+        return told + "No row has three seeds: a small change tells nothing."
     return told + (
-        f"{changed['clear'].sum()} of {len(changed)} changes are beyond the spread of the seeds "
-        "(t test over seeds, 5 %)."
+        f"{changed['clear'].sum()} of {len(changed)} changes of accuracy are beyond the spread of "
+        "the seeds (t test, 5 %); of the others nothing can be said."
     )
+
+
+def history_summary(history: pd.DataFrame) -> dict[str, float]:
+    """Where a history turns and ends, on PublicTest where nothing else is said.
+
+    loss_minimum and accuracy_maximum are epochs, lowest_loss, final_loss, training_loss, gap
+    (final less training loss) and rise (final less lowest loss) are nats, best_accuracy,
+    final_accuracy and training_accuracy shares.
+    """
+    last = history.iloc[-1]
+    lowest, best = history["valid_loss"].idxmin(), history["valid_accuracy"].idxmax()
+    return {
+        "loss_minimum": int(history["epoch"][lowest]), "lowest_loss": history["valid_loss"][lowest],
+        "accuracy_maximum": int(history["epoch"][best]),
+        "best_accuracy": history["valid_accuracy"][best],
+        "final_loss": last["valid_loss"], "final_accuracy": last["valid_accuracy"],
+        "training_loss": last["train_loss"], "training_accuracy": last["train_accuracy"],
+        "gap": last["valid_loss"] - last["train_loss"],
+        "rise": last["valid_loss"] - history["valid_loss"][lowest],
+    }  # fmt: skip
+
+
+def history_verdict(history: pd.DataFrame, chance: float) -> str:
+    """``did not learn``, ``memorised`` or ``kept its loss``, by thresholds that are a choice.
+
+    It did not learn where it hardly beats ``chance`` (a share) or the loss hardly fell; it
+    memorised where the loss on unseen faces rose by a quarter of a nat from its minimum while
+    the training loss went on falling.
+    """
+    found = history_summary(history)
+    learned = history["valid_loss"].iloc[0] - found["lowest_loss"]
+    if found["best_accuracy"] < 1.15 * chance or learned < 0.05:
+        return "did not learn"
+    at_minimum = history["train_loss"][history["valid_loss"].idxmin()]
+    if found["rise"] > 0.25 and found["training_loss"] < at_minimum:
+        return "memorised"
+    return "kept its loss"
 
 
 def main(arguments: list[str] | None = None) -> int:

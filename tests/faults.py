@@ -263,7 +263,9 @@ def train_killed_in_second_epoch(place):
 @fault
 def train_killed_before_checkpoint(place):
     """train: SIGKILL before a checkpoint is written → the epoch is done again"""
-    killed_in_training(place, "m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 2)")
+    killed_in_training(
+        place, "m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 2)"
+    )
 
 
 @fault
@@ -352,7 +354,10 @@ def train_out_of_memory(place):
 
 def begun(place):
     assert (
-        train(place, meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 3)")[0]
+        train(
+            place,
+            meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 3)",
+        )[0]
         == -9
     )
     return place / "r" / "checkpoint.pt"

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -145,6 +146,19 @@ def test_a_model_that_was_not_scored_on_private_test_has_no_column(five):
     assert titles(Run.load("five")) == {"our recipe": 1}
 
 
+def test_a_run_without_private_test_has_its_table_too(five):
+    for name in ("", "variants/original", "variants/hard"):
+        path = five / name
+        scores = json.loads((path / "metrics.json").read_text())
+        runs.write_json(path / "metrics.json", {"PublicTest": scores["PublicTest"]})
+        stored = dict(np.load(path / "predictions.npz"))
+        public = stored["split"] == "PublicTest"
+        runs.write_arrays(path / "predictions.npz", {k: v[public] for k, v in stored.items()})
+    table = results.results(Run.load("five"))
+    assert set(table.index.get_level_values("split")) == {"PublicTest"}
+    assert ("PublicTest", "MCC") in table.index
+
+
 def test_the_ledger_says_how_often_private_test_was_scored(five):
     assert results.scorings(Run.load("five")).startswith("No ledger")
     lines = ["variant,recipe", "main,x", '"seed-1, best of 30 epochs (invalid)",x', "seed-1,x"]
@@ -169,6 +183,13 @@ def test_no_such_run_is_one_line(runs_folder, capsys):
     assert capsys.readouterr().err.startswith("results: no run named 'nosuch'")
 
 
+def history(train, valid, accuracy):
+    columns = {"epoch": range(1, len(train) + 1), "train_loss": train, "valid_loss": valid}
+    return pd.DataFrame(
+        columns | {"valid_accuracy": accuracy, "train_accuracy": np.linspace(0.3, 0.9, len(train))}
+    )
+
+
 def add_short(five, name, right, gap=0.1, **change):
     """A variant that answers so many PublicTest faces of a hundred right, on a recipe of its own."""
     path = five / "variants" / name
@@ -178,13 +199,14 @@ def add_short(five, name, right, gap=0.1, **change):
     config |= {"recipe": config["recipe"] | change, "processes": processes}
     runs.write_json(path / "config.json", config)
     runs.write_json(path / "metrics.json", {"PublicTest": {"n": 100, "accuracy": right / 100}})
-    (path / "history.csv").write_text(f"epoch,train_loss,valid_loss\n1,1,1\n2,0.5,{0.5 + gap}\n")
+    table = history([1, 0.5], [1, 0.5 + gap], [0.2, right / 100])
+    table.to_csv(path / "history.csv", index=False)
 
 
 def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
     run = Run.load("five")
-    assert results.ablations(run).empty
-    assert results.describe_ablations(results.ablations(run)).startswith("No variant")
+    none = results.ablations(results.ablation_groups(run))
+    assert none.empty and results.describe_ablations(none).startswith("No variant")
     for seed, base, without in ((0, 60, 58), (1, 70, 67), (2, 65, 64)):
         suffix = f"-seed-{seed}" if seed else ""
         add_short(five, f"short{suffix}", base, seed=seed)
@@ -192,10 +214,9 @@ def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
     add_short(five, "short-no-decay", 61, seed=0, weight_decay=0.0)
     add_short(five, "short-two-processes", 10, seed=0, processes=2)
     add_short(five, "short-taught", 10, seed=0, teachers="main")
-    table = results.ablations(run)
-    assert list(table.index) == [
-        "our recipe in 2 epochs", "weight decay 0.0005 → 0", "flip True → False"
-    ]  # fmt: skip
+    table = results.ablations(results.ablation_groups(run))
+    assert list(table.index) == ["our recipe", "no decay", "no flip"]
+    assert list(table["changed"]) == ["–", "weight decay 0.0005 → 0", "flip True → False"]
     assert table["seeds"].tolist() == [3, 1, 3]
     assert table["change"].tolist() == pytest.approx([0, 1, -2])
     assert table["sd"].iloc[2] == pytest.approx(1) and table["sd"].isna().tolist() == [
@@ -206,11 +227,32 @@ def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
     assert table["gap"].tolist() == pytest.approx([0.1, 0.1, 0.7])
     assert table["clear"].tolist() == [False, False, False]  # t = 2 / (1 / √3) = 3.46, p = 0.07
     assert results.describe_ablations(table) == (
-        "Most accuracy goes with flip True → False (-2.0 points); the gap opens most with flip True "
-        "→ False (0.70 instead of 0.10 nats). 0 of 2 changes are beyond the spread of the seeds "
-        "(t test over seeds, 5 %)."
+        "Accuracy changes most with *no flip* (-2.0 points), the gap with *no flip* (0.70 instead "
+        "of 0.10 nats). 0 of 2 changes of accuracy are beyond the spread of the seeds (t test, "
+        "5 %); of the others nothing can be said."
     )
     add_short(five, "short-adam", 50, optimiser="adam", seed=0)
     add_short(five, "short-adam-seed-1", 60, optimiser="adam", seed=1)
     add_short(five, "short-adam-seed-2", 54, optimiser="adam", seed=2)
-    assert results.ablations(run).loc["optimiser sgd → adam", "clear"]  # −10, −10, −11
+    table = results.ablations(results.ablation_groups(run))
+    assert table.loc["adam", "clear"] and table["clear"].sum() == 1  # −10, −10, −11
+
+
+def test_a_history_is_summarised_by_where_it_turns_and_ends():
+    found = results.history_summary(history([1.5, 1.0, 0.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5]))
+    assert (found["loss_minimum"], found["accuracy_maximum"]) == (2, 3)
+    assert found["gap"] == pytest.approx(1.8) and found["rise"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "accuracy", "verdict"),
+    [
+        ([1.5, 1.0, 0.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5], "memorised"),
+        ([1.5, 1.0, 0.2], [1.6, 1.4, 1.5], [0.3, 0.45, 0.5], "kept its loss"),
+        ([1.5, 1.0, 1.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5], "kept its loss"),  # it diverged
+        ([1.9, 1.9, 1.9], [1.9, 1.9, 1.9], [0.2, 0.2, 0.2], "did not learn"),
+        ([1.9, 1.5, 1.0], [1.9, 1.8, 1.7], [0.2, 0.25, 0.25], "did not learn"),
+    ],
+)
+def test_the_verdict_on_a_history_follows_its_rule(train, valid, accuracy, verdict):
+    assert results.history_verdict(history(train, valid, accuracy), chance=0.25) == verdict
