@@ -3,6 +3,7 @@
 #   RUN=NAME      which run (default fer2013); a name that is not there is trained first
 #   DATA=PATH     FER2013 in any layout; without it a new run learns from synthetic faces
 #   VOTES=PATH    fer2013new.csv of FER+        FACES=0  leave single real faces out of the pages
+#   CLASSES=A,B,… what the numbers 0, 1, … of DATA mean    CODE=1   print the code in the PDF
 #   EPOCHS= SEED= VARIANT= RECIPE=                  for `make train`; more in its --help
 #   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
 #
@@ -14,6 +15,7 @@ JOBS ?= 2
 PARALLEL := -p no:nbval -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
+export FER_CLASSES := $(or $(CLASSES),$(FER_CLASSES))
 export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)

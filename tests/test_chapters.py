@@ -68,9 +68,7 @@ def folder(tmp_path_factory):
         ):
             recipe = replace(RECIPE, learning_rate=rate)
             for fit in (None, "original"):
-                train.make_run(
-                    name, data, recipe, source, fit, classes=PERMUTED, precision="float32"
-                )
+                train.make_run(name, data, recipe, source, fit, precision="float32")
             assert aggregates_main([name, "dataset", "copies", "votes"]) == 0
         run = runs.Run.load("untrained")  # the same code as the command's, on fewer faces and steps
         run.store("class_maps", maps.class_maps(run, run.faces()))
@@ -102,10 +100,7 @@ def test_the_history_chapter_says_what_the_table_says(folder):
     answer = execute("02_training_history", "other", FER_RUNS=str(folder))
     rows = (folder / "other" / "history.csv").read_text().splitlines()
     last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
-    assert (
-        f"{float(last['valid_accuracy']):.1%}" in answer
-        and f"{float(last['valid_loss']):.2f}" in answer
-    )
+    assert f"{float(last['valid_accuracy']):.1%}" in answer
 
 
 def test_an_untrained_network_did_not_learn(folder):

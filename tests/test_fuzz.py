@@ -27,7 +27,7 @@ from fer_utils.data.readers import read_path
 from fer_utils.model import FerCNN
 from fer_utils.report import ReportError, notebook
 from fer_utils.runs import Run, RunError
-from fer_utils.train.checkpoint import keep, restore
+from fer_utils.train.checkpoint import load_checkpoint, save_checkpoint
 from fer_utils.train.recipe import make_optimiser
 
 CASES = int(os.environ.get("FUZZ", "25"))
@@ -213,7 +213,7 @@ def run(tmp_path_factory, few_faces):
 @pytest.mark.whole
 def test_weights(run, tmp_path):
     def read(path):
-        model, _ = runs.load_weights(path)
+        model = runs.load_weights(path)
         assert isinstance(model, FerCNN)
 
     whole = (run.path / "model.safetensors").read_bytes()
@@ -231,14 +231,14 @@ def test_checkpoints(tmp_path):
     optimiser = make_optimiser(model, recipe)
     model(torch.zeros(2, 3)).sum().backward()
     optimiser.step()
-    keep(tmp_path / "c", model, model, optimiser, recipe, [{"epoch": 1}])
+    save_checkpoint(tmp_path / "c", {"seed": 0}, model, model, optimiser, [{"epoch": 1}])
     whole = (tmp_path / "c").read_bytes()
-    read = lambda path: restore(path, model, model, optimiser, recipe)  # noqa: E731
+    read = lambda path: load_checkpoint(path, {"seed": 0}, model, model, optimiser)  # noqa: E731
     fuzz(meddled(whole), on_disk(tmp_path, "c", read), train.TrainingError)
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("name", ["config.json", "metrics.json", "history.csv", "predictions.csv"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "history.csv", "predictions.npz"])
 def test_files_of_a_run(run, name):
     whole = (run.path / name).read_bytes()
 

@@ -181,3 +181,39 @@ def test_the_command_fails_in_one_line(name, capsys):
     assert predict.main([str(ROOT / name), "--run", "synthetic"]) == 1
     line = capsys.readouterr().err
     assert line.startswith("predict: ") and line.count("\n") == 1
+
+
+def test_one_bad_picture_does_not_end_a_batch(face, tmp_path, capsys):
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+    files = {"one.png": png(face), "phone.heic": heic, "two.png": png(photograph(face))}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in files]
+    assert predict.main([*paths, "--run", "synthetic", "--map", str(tmp_path / "map.png")]) == 1
+    said = capsys.readouterr()
+    assert f"{paths[0]}: " in said.out and f"{paths[2]}: " in said.out
+    assert said.err.startswith(f"predict: {paths[1]}: ") and said.err.count("\n") == 1
+    assert "HEIC" in said.err and (tmp_path / "map.png").exists()
+
+
+def test_every_face_of_a_picture_is_answered_when_asked_for(face, tmp_path, capsys):
+    pytest.importorskip("cv2")
+    path = tmp_path / "two.png"
+    two = np.hstack([photograph(face), photograph(face, side=100, at=(110, 70))])
+    path.write_bytes(png(two))
+    assert predict.main([str(path), "--run", "synthetic"]) == 0
+    assert capsys.readouterr().out.count(f"{path}: ") == 1
+    assert predict.main([str(path), "--run", "synthetic", "--all"]) == 0
+    assert capsys.readouterr().out.count(f"{path}: ") == 2
+
+
+@pytest.mark.parametrize(("encoding", "block"), [("utf-8", "█"), ("cp1252", "#"), ("ascii", "#")])
+def test_the_bar_is_one_that_the_console_can_write(face, tmp_path, monkeypatch, encoding, block):
+    path = tmp_path / "臉.png"
+    path.write_bytes(png(face))
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert predict.main([str(path), "--run", "synthetic"]) == 0
+    console.flush()
+    said = console.buffer.getvalue().decode(encoding)
+    assert f"%  {block}" in said and "Happy" in said

@@ -115,8 +115,8 @@ def test_committed_runs_are_whole_and_show_no_single_face():
     for name in ("fer2013", "synthetic"):
         folder = ROOT / "runs" / name
         files = {p.name for p in folder.iterdir()}
-        assert files - {"ledger.csv", "best_epoch.json"} == {
-            "config.json", "history.csv", "predictions.csv", "metrics.json",
+        assert files - {"ledger.csv"} == {
+            "config.json", "history.csv", "predictions.npz", "metrics.json",
             "model.safetensors", "precomputed", "variants",
         }, files  # fmt: skip
         assert ("ledger.csv" in files) == (name == "fer2013")

@@ -62,5 +62,5 @@ def make(run: Run, fit: str, progress=None) -> Run:
     about = run.config
     return train.make_run(
         run.path.name, runs.relabel(faces, run.classes), recipe, source, fit, about["device"],
-        run.classes, progress=progress, precision=about["precision"],
+        progress=progress, precision=about["precision"],
     )  # fmt: skip
