@@ -28,8 +28,8 @@ end
 function Link(link)
   local name = link.target:match("^([%w_]+)%.ipynb$")
   if name and FORMAT == "typst" then
-    return { pandoc.RawInline("typst", "#link(<chapter-" .. name .. ">)["), pandoc.Span(link.content),
-      pandoc.RawInline("typst", "]") }
+    return { pandoc.RawInline("typst", "#chapter-link(" .. quote(name) .. ")["),
+      pandoc.Span(link.content), pandoc.RawInline("typst", "]") }
   elseif name then
     link.target = name .. ".html"
     return link
