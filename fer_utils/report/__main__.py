@@ -83,7 +83,9 @@ def check(options: argparse.Namespace, root: Path) -> None:
         raise ReportError(f"{notebooks}: no chapter there; expected NN_name.ipynb")
     for path in found:
         needed = re.search(r"Run\.load\(\\?['\"](\w+)", path.read_text("utf-8"))
-        if needed and not (fingerprint.run_folder(root, needed[1]) / "metrics.json").is_file():
+        if not needed or needed[1] == options.run:
+            continue
+        if not (fingerprint.run_folder(root, needed[1]) / "metrics.json").is_file():
             where = os.environ.get("FER_RUNS") or root / "runs"
             told = f"{path.stem} reads the run {needed[1]!r}, which is not in {where}"
             raise ReportError(f"{told}; it comes with the project: `git checkout runs`")

@@ -211,8 +211,8 @@ def answer_faults(answer: str) -> list[str]:
 
 def short_answer(answer: str) -> str:
     """The sentence of an answer that tells the finding: the first with 'we find', else the first."""
-    text = re.sub(r"^ *[-*+] ", "\n", answer, flags=re.MULTILINE)
-    sentences = re.split(r"\n\s*|(?<=[.!?]) +(?=[A-Z*])", text.strip())
+    paragraphs = re.sub(r"^ *[-*+] ", "\n", answer, flags=re.MULTILINE)
+    sentences = re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z*])", paragraphs.strip())
     sentences = [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
     finding = [sentence for sentence in sentences if re.search(r"[Ww]e find", sentence)]
     return next(iter([*finding, *sentences]))
