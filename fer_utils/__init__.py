@@ -8,7 +8,7 @@ Floors, each importing only from those below it::
     3  runs · plotting · evaluation
     2  saliency · filters
     1  synthetic · metrics · derivations · anatomy · cones · model
-    0  data · chains · revision
+    0  data · chains · revision · commandline
 """
 
 __version__ = "1.0.0"

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -440,3 +441,30 @@ def test_pages_warn_exactly_where_real_faces_may_stand(kind, faces, warned):
     foot = render.provenance("mine", config, faces)
     assert bool(foot["warning"]) == warned
     assert foot["facts"]["Seed"] == "3" and foot["facts"]["Run"] == "mine"
+
+
+@pytest.mark.whole
+def test_notebooks_replay_in_two_processes_and_under_any_kernels_name(tmp_path):
+    for name, kernel in (("00_a", "python3"), ("01_b", "nosuch")):
+        cells = [code("x = 20"), code("x += 1\nx"), code("2 * x")]
+        for i, value in ((1, "21"), (2, "42")):
+            result = {"output_type": "execute_result", "execution_count": i + 1, "metadata": {}}
+            cells[i]["outputs"] = [{**result, "data": {"text/plain": value}}]
+        for i, cell in enumerate(cells, 1):
+            cell["execution_count"] = i
+        path = write(tmp_path / "notebooks" / f"{name}.ipynb", *cells)
+        path.write_text(path.read_text().replace('"python3"', f'"{kernel}"'))
+    shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path / "notebooks")
+    command = [sys.executable, "-m", "pytest", "--nbval", "-n", "2", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, "notebooks"], cwd=tmp_path, capture_output=True, text=True)
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_make_runs_the_chapters_in_this_environments_kernel_and_passes_its_settings_on():
+    command = ["make", "-n", "PYTHON=python", "READY=", "CODE=1", "report", "notebooks"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "kernel_name=python3" in told and " --code" in told
+    shown = "include Makefile\nshow:\n\t@echo $$FER_CLASSES\n"
+    command = ["make", "-s", "-f", "-", "show", "CLASSES=Happy,Sad"]
+    told = subprocess.run(command, cwd=ROOT, input=shown, capture_output=True, text=True)
+    assert told.stdout == "Happy,Sad\n"
