@@ -83,6 +83,8 @@ def project(tmp_path_factory):
     write(root / "notebooks" / "01_b.ipynb", *second())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_RUNS", str(root / "runs"))
+        for name in ("FER_DATA", "FER_VOTES", "FER_FIGURES", "PYTHONPATH", "OMP_NUM_THREADS"):
+            patch.setenv(name, os.environ.get(name, ""))  # as they were, after these tests
         assert make(root) == 0
         yield root
 
@@ -248,7 +250,7 @@ def test_runs_pages_and_working_folder_may_lie_elsewhere(project, tmp_path, monk
     assert main(["--run", "mine", "--jobs", "2", "--build", "pages"], root=project) == 0
     assert (tmp_path / "pages" / "mine" / "report.pdf").is_file()
     told = capsys.readouterr().out
-    assert "mine: fer2013 faces: Training 1,234" in told and "numbers read as 0=Angry" in told
+    assert "mine: fer2013 faces\n    Training 1,234\n" in told and "numbers read as 0=Angry" in told
     assert main(["--run", "tiny", "--build", "pages"], root=project) == 0  # shipped, so not trained
 
 
@@ -357,6 +359,24 @@ def test_what_cannot_be_set_is_refused_with_chapter_and_cell(tmp_path, bad, mess
         set_pages(tmp_path, HEAD, bad, END)
 
 
+def test_a_notebook_that_is_no_chapter_is_refused(tmp_path):
+    path = write(tmp_path / "mine.ipynb", HEAD, END)
+    with pytest.raises(ReportError, match=r"^mine.ipynb: a chapter is named NN_name.ipynb"):
+        render.FerHTMLExporter().from_filename(str(path))
+
+
+def test_print_takes_the_svg_drawn_with_a_figure_and_no_other(tmp_path):
+    path = str(write(tmp_path / "notebooks" / "05_x.ipynb", HEAD, picture(alt="a", name="x"), END))
+    exporter, folder = render.FerTypstExporter(), tmp_path / "figures"
+    assert list(exporter.from_filename(path)[1]["outputs"]) == ["5.1.png"]
+    folder.mkdir()
+    (folder / "x.svg").write_text("<svg/>")
+    (folder / "x.png").write_bytes(png())
+    assert exporter.from_filename(path)[1]["outputs"] == {"5.1.svg": b"<svg/>"}
+    (folder / "x.png").write_bytes(png(9))  # drawn by another call
+    assert list(exporter.from_filename(path)[1]["outputs"]) == ["5.1.png"]
+
+
 def test_a_chapter_without_an_answer_is_refused(tmp_path):
     with pytest.raises(ReportError, match=r"^05_x: expected one Markdown output"):
         set_pages(tmp_path, HEAD)
@@ -422,7 +442,7 @@ def test_a_table_keeps_spans_numbers_and_the_name_of_its_index():
         [("k", 1, False), ("a", 1, True), ("b", 1, False)],
         [("x", 1, False), ("1.5", 1, True), ("NaN y", 1, False)],
     ]
-    assert len(table["head"]) == 2 and table["widths"] == ["auto"] * 3
+    assert len(table["head"]) == 2 and table["columns"] == 3
 
 
 def test_every_formula_sits_on_the_line_of_its_text():

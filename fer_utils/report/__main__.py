@@ -8,9 +8,11 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import numpy as np
+from filelock import FileLock
 
 from fer_utils import revision
 from fer_utils.commandline import run_command
@@ -49,21 +51,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def report(options: argparse.Namespace, root: Path) -> int:
     # Chapters run in another folder: from here on, every path is whole.
-    for name in ("data", "votes"):
-        if path := getattr(options, name):
-            setattr(options, name, path.expanduser().resolve())
-    if runs := os.environ.get("FER_RUNS"):
-        os.environ["FER_RUNS"] = str(Path(runs).resolve())
-    folder = (options.build or root / "build").resolve() / options.run
+    options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
+    if os.environ.get("FER_RUNS"):
+        os.environ["FER_RUNS"] = str(Path(os.environ["FER_RUNS"]).resolve())
     check(options, root)
+    folder = (options.build or root / "build").resolve() / options.run
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another process makes {short(folder)}; waiting for it", flush=True)
-        held = lock.acquire()
-    with held:
+    with FileLock(folder / ".lock"):  # a second call waits, then finds nothing to do
         return make(options, root, folder)
 
 
@@ -78,19 +72,18 @@ def check(options: argparse.Namespace, root: Path) -> None:
             raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
     fingerprint.versions()
     notebooks = root / "notebooks"
-    found = fingerprint.chapters(notebooks)
-    if not found:
+    chapters = fingerprint.chapters(notebooks)
+    if not chapters:
         raise ReportError(f"{notebooks}: no chapter there; expected NN_name.ipynb")
-    for path in found:
-        needed = re.search(r"Run\.load\(\\?['\"](\w+)", path.read_text("utf-8"))
-        if not needed or needed[1] == options.run:
-            continue
-        if not (fingerprint.run_folder(root, needed[1]) / "metrics.json").is_file():
-            where = os.environ.get("FER_RUNS") or root / "runs"
-            told = f"{path.stem} reads the run {needed[1]!r}, which is not in {where}"
-            raise ReportError(f"{told}; it comes with the project: `git checkout runs`")
-    for path in sorted(set(notebooks.glob("*.ipynb")) - set(found)):
+    for path in sorted(set(notebooks.glob("*.ipynb")) - set(chapters)):
         print(f"  left out: notebooks/{path.name}, whose name is not that of a chapter, NN_name")
+    for path in chapters:
+        needed = re.search(r"Run\.load\(\\?['\"](\w+)", path.read_text("utf-8"))
+        name = needed[1] if needed else options.run
+        if name != options.run and not fingerprint.is_whole(fingerprint.run_folder(root, name)):
+            where = os.environ.get("FER_RUNS") or root / "runs"
+            told = f"{path.stem} reads the run {name!r}, which is not in {where}"
+            raise ReportError(f"{told}; it comes with the project: `git checkout runs`")
 
 
 def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
@@ -98,30 +91,29 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
     if status := make_run(run, options):
         return status
     tell_faces(run)
-    shown = None if options.no_faces else options.data
+    if options.no_faces:
+        options.data = options.votes = None
     stamp = fingerprint.Stamp(folder / "stamp.json")
     notebooks = fingerprint.chapters(root / "notebooks")
-    around = fingerprint.surroundings(root, options.run, shown, options.votes)
+    around = fingerprint.surroundings(root, options.run, options.data, options.votes)
     keys = {path.stem: fingerprint.digest(around, fingerprint.notebook(path)) for path in notebooks}
     targets = {path.stem: folder / "notebooks" / path.name for path in notebooks}
     old = [p for p in notebooks if not stamp.holds(targets[p.stem], keys[p.stem])]
     if old:
-        execute_chapters(old, targets, keys, stamp, options)
+        execute_chapters(old, keys, stamp, options)
 
-    key = fingerprint.digest(
-        keys, fingerprint.tree(TEMPLATES.parent), revision.commit(root), options.code
-    )
-    pages = [folder / "report.pdf", folder / "html" / "index.html"]
+    module = fingerprint.tree(TEMPLATES.parent)
+    key = fingerprint.digest(keys, module, revision.commit(root), options.code)
+    pages = f"{short(folder / 'report.pdf')} and {short(folder / 'html' / 'index.html')}"
     if stamp.pages == key and all((folder / name).is_file() for name in stamp.files):
-        print(f"{short(pages[0])} and {short(pages[1])} are up to date")
+        print(f"{pages} are up to date")
         return 0
     start = time.monotonic()
     made = render_pages(list(targets.values()), folder, options.code)
     write_all(made)
-    written = [path.relative_to(folder).as_posix() for path in [*made, *targets.values()]]
     stamp.pages = key
-    stamp.replace_files(written)
-    print(f"{short(pages[0])} and {short(pages[1])} made in {time.monotonic() - start:.1f} s")
+    stamp.replace_files([*made, *targets.values()])
+    print(f"{pages} made in {time.monotonic() - start:.1f} s")
     return 0
 
 
@@ -134,16 +126,15 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
     environment = os.environ | {name: str(path) for name, path in given.items() if path}
     length = ["--epochs", str(options.epochs)] if options.epochs else []
-    whole, original = (run / "metrics.json").is_file(), run / "variants" / "original"
+    whole, original = fingerprint.is_whole(run), run / "variants" / "original"
     steps = []
     if not whole:
         steps.append(["train", "--run", run.name, *length])
-    if not (whole and not original.is_dir()) and not (original / "metrics.json").is_file():
+    if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    if not whole:
-        steps.append(["precomputed", run.name])
-    elif lacking := missing_results(run):
+    lacking = missing_results(run) if whole else []
+    if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
     for step in steps:
         print(f"  {' '.join(step)}", flush=True)
@@ -155,54 +146,46 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
 
 def missing_results(run: Path) -> list[str]:
     """Which precomputed results a whole run still lacks."""
-    config = fingerprint.read_json(run / "config.json")
-    wanted = ["dataset", "copies", "class_maps", "filters"]
-    if config["data"]["kind"] == "synthetic":
-        wanted.append("scores")
+    synthetic = fingerprint.read_json(run / "config.json")["data"]["kind"] == "synthetic"
+    wanted = ["dataset", "copies", "class_maps", "filters", *["scores"][:synthetic]]
     return [name for name in wanted if not (run / "precomputed" / f"{name}.npz").is_file()]
 
 
 def tell_faces(run: Path) -> None:
-    """What the run was made from: faces by split and class, and what was assumed of them."""
-    import numpy as np
-
+    """Print what the run was made from: its faces, and what was recognised or assumed of them."""
     config = fingerprint.read_json(run / "config.json")
     about = config["data"]
-    counts = run / "precomputed" / "dataset.npz"
-    if counts.is_file() and "classes" in config:
-        with np.load(counts, allow_pickle=False) as stored:
-            table = dict(zip(config["classes"], stored["counts"].sum(1).tolist(), strict=True))
-        by_class = ", ".join(f"{name} {n:,}" for name, n in table.items())
-    else:
-        by_class = ""
-    by_split = ", ".join(f"{split} {n:,}" for split, n in about.get("faces", {}).items())
-    print(f"  {run.name}: {about['kind']} faces: {by_split}")
-    for line in filter(None, (by_class, *about.get("notes", ()))):
-        print(f"    {line}")
+    counted = [about.get("faces", {}).items()]
+    with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
+        counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
+        counted.append(zip(config["classes"], counts.sum(1), strict=True))
+    print(f"  {run.name}: {about['kind']} faces")
+    for line in (*counted, *about.get("notes", ())):
+        text = line if isinstance(line, str) else ", ".join(f"{name} {n:,}" for name, n in line)
+        print(f"    {text}")
 
 
-def execute_chapters(old, targets, keys, stamp: fingerprint.Stamp, options) -> None:
-    from fer_utils.report.execute import Job, execute, kernels_find
+def execute_chapters(old: list[Path], keys: dict, stamp: fingerprint.Stamp, options) -> None:
+    from fer_utils.report.execute import Job, execute
 
-    # Longest first; where nothing is known, the later chapters compute more.
-    seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
-    old.sort(key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
     folder = stamp.path.parent
     (folder / "notebooks").mkdir(exist_ok=True)
-    data = None if options.no_faces else options.data
-    variables = {
-        "FER_DATA": str(data) if data else None,
-        "FER_VOTES": str(options.votes) if data and options.votes else None,
+    os.environ |= {  # the chapters' kernels find it there
+        "FER_DATA": str(options.data or ""),
+        "FER_VOTES": str(options.votes or ""),
         "FER_FIGURES": str(folder / "figures"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     if options.jobs > 1:
-        variables["OMP_NUM_THREADS"] = "1"
-    jobs = [Job(path, targets[path.stem], options.run, bool(data)) for path in old]
-    with kernels_find(variables):
-        execute(
-            jobs, options.jobs, options.limit,
-            lambda job, s: stamp.add(job.target, keys[job.source.stem], s),
-        )  # fmt: skip
+        os.environ["OMP_NUM_THREADS"] = "1"
+    # Longest first; where nothing is known, the later chapters compute more.
+    seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
+    old = sorted(old, key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
+    jobs = [Job(p, folder / "notebooks" / p.name, options.run, bool(options.data)) for p in old]
+    execute(
+        jobs, options.jobs, options.limit,
+        lambda job, seconds: stamp.add(job.target, keys[job.source.stem], seconds),
+    )  # fmt: skip
 
 
 def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, bytes]:

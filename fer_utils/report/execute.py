@@ -8,13 +8,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from fer_utils.report import ROOT, ReportError
+from fer_utils.report import ReportError
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,3 @@ def source_number(failed: Path, index: int | None = None) -> int:
 def first_line(error: object) -> str:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def kernels_find(variables: dict[str, str | None]) -> Iterator[None]:
-    """Kernels started meanwhile find these variables in their environment (None: not set)."""
-    before = dict(os.environ)
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    try:
-        for name, value in {**variables, "PYTHONPATH": path}.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fer_utils.report import ReportError
 
+NAME = r"\d\d_\w+"  # of a chapter
 PACKAGES = (
     "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
     "papermill", "ipykernel", "nbconvert", "typst", "pypandoc_binary",
@@ -51,10 +52,13 @@ def versions() -> dict[str, str]:
 
 def run_folder(root: Path, name: str) -> Path:
     """Where a run lies, as ``runs.Run.load`` looks for it: in FER_RUNS, else among the shipped."""
-    shipped = root / "runs"
-    own = Path(os.environ.get("FER_RUNS") or shipped)
-    is_shipped = (shipped / name / "metrics.json").is_file()
-    return shipped / name if is_shipped and not (own / name).is_dir() else own / name
+    shipped = root / "runs" / name
+    own = Path(os.environ.get("FER_RUNS") or root / "runs") / name
+    return shipped if is_whole(shipped) and not own.is_dir() else own
+
+
+def is_whole(run: Path) -> bool:
+    return (run / "metrics.json").is_file()  # written last
 
 
 def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
@@ -81,7 +85,7 @@ def notebook(path: Path) -> str:
 
 def chapters(folder: Path) -> list[Path]:
     """The chapters in a folder, NN_name.ipynb, in their order; copies and checkpoints aside."""
-    return sorted(p for p in folder.glob("*.ipynb") if re.fullmatch(r"\d\d_\w+", p.stem))
+    return sorted(p for p in folder.glob("*.ipynb") if re.fullmatch(NAME, p.stem))
 
 
 def read_json(path: Path):
@@ -122,14 +126,14 @@ class Stamp:
         self.chapters[executed.stem] = facts
         self.write()
 
-    def replace_files(self, written: list[str]) -> None:
+    def replace_files(self, written: list[Path]) -> None:
         """Remove what an earlier call wrote and this one did not; remember what this one wrote."""
         folder = self.path.parent
-        for name in set(self.files) - set(written):
-            inside = (folder / name).resolve().is_relative_to(folder)
-            if inside and (folder / name).is_file():
-                (folder / name).unlink()
-        self.files = sorted(written)
+        now = sorted(path.relative_to(folder).as_posix() for path in written)
+        for name in set(self.files) - set(now):
+            if (folder / name).resolve().is_relative_to(folder):
+                (folder / name).unlink(missing_ok=True)
+        self.files = now
         self.write()
 
     def write(self) -> None:

@@ -126,10 +126,9 @@ def draw(formulas: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], d
 
 
 def table(source: str) -> dict:
-    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and ``widths`` for the PDF.
+    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and the number of ``columns``.
 
     A cell is a dict: text, head, numeric (its column holds numbers), columns and rows it spans.
-    Widths are "auto" where the table fits the page unwrapped.
 
     Raises:
         ReportError: it can't fit the page, whatever wraps.
@@ -152,40 +151,25 @@ def table(source: str) -> dict:
             if wide == 1:
                 columns.setdefault(x, []).append(cell)
             x += wide
-    heads = [row for row in rows if all(cell["head"] for cell in row)]
-    for above, names in zip(heads[-2:-1], heads[-1:], strict=False):  # the index's names
-        join_names(above, names, rows)
-    for column in columns.values():
-        values = [cell for cell in column if not cell["head"]]
-        if values and all(NUMBER.fullmatch(cell["text"]) for cell in values):
-            for cell in column:
-                cell["numeric"] = True
     head = [row for row in rows if all(cell["head"] for cell in row)]
     body = [row for row in rows if not all(cell["head"] for cell in row)]
-    texts = [[cell["text"] for cell in columns[x]] for x in sorted(columns)]
-    return {"head": head, "body": body, "widths": widths(texts)}
-
-
-def join_names(above: list[dict], names: list[dict], rows: list[list[dict]]) -> None:
-    """pandas writes an index's name in a row of its own: put it into the row above."""
-    pairs = list(zip(above, names, strict=False))
-    if len(above) == len(names) and not any(a["text"] and b["text"] for a, b in pairs):
-        for cell, name in pairs:
-            cell["text"] += name["text"]
-        rows.remove(names)
-
-
-def widths(columns: list[list[str]]) -> list[str]:
-    """Typst's widths of a table's columns, each given by its cells' texts."""
-
-    def points(texts: list[str]) -> float:
-        return max(map(len, texts)) * CHARACTER + GAP
-
-    full = [points(column) for column in columns]
-    least = [points([word for text in column for word in text.split(" ")]) for column in columns]
-    if sum(least) > PAGE:
+    for column in columns.values():
+        values = [cell["text"] for cell in column if not cell["head"]]
+        if values and all(map(NUMBER.fullmatch, values)):
+            for cell in column:
+                cell["numeric"] = True
+    words = [[w for cell in column for w in cell["text"].split(" ")] for column in columns.values()]
+    if sum(max(map(len, column)) * CHARACTER + GAP for column in words) > PAGE:
         raise ReportError(f"a table is wider than the page: {len(columns)} columns; show fewer")
-    if sum(full) <= PAGE:
-        return ["auto"] * len(columns)
-    share = (PAGE - sum(least)) / (sum(full) - sum(least))
-    return [f"{int(a + share * (b - a))}pt" for a, b in zip(least, full, strict=True)]
+    return {"head": joined(head), "body": body, "columns": len(columns)}
+
+
+def joined(head: list[list[dict]]) -> list[list[dict]]:
+    """pandas writes an index's name in a last row of its own: put it into the row above."""
+    if len(head) < 2 or len(head[-2]) != len(head[-1]):
+        return head
+    pairs = list(zip(head[-2], head[-1], strict=True))
+    if any(above["text"] and name["text"] for above, name in pairs):
+        return head
+    last = [{**above, "text": above["text"] + name["text"]} for above, name in pairs]
+    return [*head[:-2], last]

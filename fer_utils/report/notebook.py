@@ -16,6 +16,7 @@ import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode, from_dict
@@ -55,8 +56,8 @@ class ReadOutputs(Preprocessor):
     """Each output in the one form that pages carry: figure, Markdown, table or printed text.
 
     A figure's metadata gain ``number`` ("3.1"), ``caption``, ``inches`` and ``file``; a table's
-    output gains ``metadata.table``. ``resources["outputs"]`` holds the figures by file name: the
-    SVG where ``resources["figures"]`` has the one drawn with this PNG.
+    output gains ``metadata.table``. ``resources["outputs"]`` holds the figures' files for print,
+    ``resources["picture"]`` the first PNG.
     """
 
     def preprocess(self, nb, resources):
@@ -99,29 +100,31 @@ class ReadOutputs(Preprocessor):
 
     def figure(self, encoded: str, about: dict, resources) -> NotebookNode:
         png = base64.b64decode(encoded)
+        size = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
         alt = str(about.get("alt", "")).strip()
         if not alt:
             raise ReportError("a figure without alt text; give one: show(figure, name, alt='…')")
-        if not png.startswith(b"\x89PNG") or min(size := png_size(png)) < 2:
+        if not png.startswith(b"\x89PNG") or min(size) < 2:
             raise ReportError("an empty figure")
-        chapter = int(resources["metadata"]["name"][:2])
-        number = f"{chapter}.{len(resources['outputs']) + 1}"
-        file, content = self.file(str(about.get("name", "")), number, png, resources)
-        resources["outputs"][file] = content
-        inches = about.get("width", size[0] / 1.5) / 100
-        caption = str(about.get("caption") or alt)
-        facts = {"number": number, "alt": alt, "caption": caption, "inches": inches, "file": file}
+        number = f"{int(resources['metadata']['name'][:2])}.{len(resources['outputs']) + 1}"
+        suffix, content = self.print_version(str(about.get("name")), png, resources)
+        resources["outputs"][f"{number}.{suffix}"] = content
+        resources.setdefault("picture", "".join(encoded.split()))
+        facts = {
+            "number": number, "file": f"{number}.{suffix}", "alt": alt,
+            "caption": str(about.get("caption") or alt),
+            "inches": about.get("width", size[0] / 1.5) / 100,
+        }  # fmt: skip
         return display("image/png", "".join(encoded.split()), figure=facts)
 
-    def file(self, name: str, number: str, png: bytes, resources) -> tuple[str, bytes]:
-        """A figure's file name and content for print."""
-        name = re.sub(r"[^\w.-]", "_", name) or f"figure-{number}"
-        folder = resources.get("figures")
-        if folder and (folder / f"{name}.svg").is_file() and (folder / f"{name}.png").is_file():
-            svg = (folder / f"{name}.svg").read_bytes()
-            if len(svg) <= VECTOR_LIMIT and (folder / f"{name}.png").read_bytes() == png:
-                return f"{name}.svg", svg
-        return f"{name}.png", png
+    def print_version(self, name: str, png: bytes, resources) -> tuple[str, bytes]:
+        """The SVG that ``show`` kept beside this very PNG, unless it is too large; else the PNG."""
+        kept = Path(resources["figures"]) / f"{name}.svg"
+        if kept.is_file() and kept.stat().st_size <= VECTOR_LIMIT:
+            beside = kept.with_suffix(".png")
+            if beside.is_file() and beside.read_bytes() == png:
+                return "svg", kept.read_bytes()
+        return "png", png
 
 
 def display(kind: str, text: str, **metadata) -> NotebookNode:
@@ -141,10 +144,6 @@ def silent(cell: NotebookNode) -> bool:
     return shows_code(cell) and not cell.outputs
 
 
-def png_size(png: bytes) -> tuple[int, int]:
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-
-
 class ReadChapter(Preprocessor):
     """``resources["chapter"]``, a dict: name, number, title, answer (Markdown), code, picture.
 
@@ -154,25 +153,17 @@ class ReadChapter(Preprocessor):
     def preprocess(self, nb, resources):
         name = resources["metadata"]["name"]
         with located(resources):
-            if not re.fullmatch(r"\d\d_\w+", name):
-                raise ReportError("a chapter's file is named NN_name.ipynb")
             answers = [output.data.get("text/markdown", "") for output in answer_outputs(nb)]
             if len(answers) != 1 or not answers[0]:
                 raise ReportError("expected one Markdown output of one cell tagged 'answer'")
             faults = answer_faults(answers[0])
             if faults and LONG_ANSWERS_STOP:
                 raise ReportError(f"the answer has {', '.join(faults)}")
-        title = heading(nb.cells[0].source if nb.cells else "", name)
+        title = heading(nb.cells[0].source, name)
         nb.cells[0].source = nb.cells[0].source.partition("\n")[2]
-        pictures = [
-            output.data["image/png"]
-            for cell in nb.cells
-            for output in cell.get("outputs", ())
-            if "image/png" in output.data
-        ]
         resources["chapter"] = {
             "name": name, "number": str(int(name[:2])), "title": title, "answer": answers[0],
-            "faults": faults, "picture": next(iter(pictures), ""),
+            "faults": faults, "picture": resources.get("picture", ""),
             "code": "\n\n".join(cell.source for cell in nb.cells if shows_code(cell)),
         }  # fmt: skip
         return nb, resources

@@ -15,59 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import typst
-from nbconvert.exporters import TemplateExporter
+from nbconvert.exporters import FilenameExtension, TemplateExporter
 from nbformat import NotebookNode
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
-from traitlets import Bool, default
-from traitlets.config import Config
+from traitlets import Bool, Unicode, default
 
 from fer_utils import revision
 from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint, markup
-from fer_utils.report.notebook import (
-    NumberCells,
-    ReadChapter,
-    ReadOutputs,
-    SetMarkdown,
-    heading,
-    short_answer,
-)
-
-HEADING = re.compile(r'<h([2-6]) id="([^"]*)">(.*?)</h\1>', re.DOTALL)
+from fer_utils.report.notebook import heading, short_answer
 
 
 class ChapterExporter(TemplateExporter):
-    """What HTML and PDF have in common: preprocessors, and what stands around a chapter."""
-
-    default_preprocessors = [
-        NumberCells,
-        "nbconvert.preprocessors.TagRemovePreprocessor",
-        "nbconvert.preprocessors.RegexRemovePreprocessor",
-        "nbconvert.preprocessors.CoalesceStreamsPreprocessor",
-        ReadOutputs,
-        ReadChapter,
-        SetMarkdown,
-    ]
-    markdown = ""  # what Markdown becomes
-
-    @property
-    def default_config(self):
-        config = Config()
-        config.TagRemovePreprocessor.enabled = True
-        config.TagRemovePreprocessor.remove_cell_tags = {
-            "parameters", "injected-parameters", "remove-cell",
-        }  # fmt: skip
-        config.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
-        config.RegexRemovePreprocessor.patterns = [r"\s*\Z"]
-        config.SetMarkdown.to = self.markdown
-        for name in ("RegexRemove", "CoalesceStreams"):
-            config[f"{name}Preprocessor"].enabled = True
-        for step in (NumberCells, ReadOutputs, ReadChapter, SetMarkdown):
-            config[step.__name__].enabled = True
-        kinds = ["image/png", "text/markdown", "text/html", "text/plain"]
-        config.NbConvertBase.display_data_priority = kinds
-        return config
+    """What HTML and PDF share; ``templates/fer/conf.json`` lists the preprocessors."""
 
     @default("extra_template_basedirs")
     def _own_templates(self):
@@ -75,10 +33,13 @@ class ChapterExporter(TemplateExporter):
 
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
+        name, path = resources["metadata"]["name"], resources["metadata"].get("path")
+        if not re.fullmatch(fingerprint.NAME, name):
+            raise ReportError(f"{name}.ipynb: a chapter is named NN_name.ipynb, such as 07_mine")
         if "front" not in resources:
-            name, path = resources["metadata"]["name"], resources["metadata"].get("path")
             folder = Path(path or ".").resolve()
-            resources.update(surroundings(fingerprint.chapters(folder) or [folder / name], nb))
+            chapters = fingerprint.chapters(folder) or [folder / f"{name}.ipynb"]
+            resources.update(surroundings(chapters, nb))
         return super().from_notebook_node(nb, resources, **kw)
 
 
@@ -87,13 +48,12 @@ class FerHTMLExporter(ChapterExporter):
 
     export_from_notebook = "Report page (HTML)"
     output_mimetype = "text/html"
-    file_extension = ".html"
-    template_name = "fer-html"
-    markdown = "html"
+    template_name = Unicode("fer-html").tag(config=True, affects_template=True)
+    file_extension = FilenameExtension(".html").tag(config=True)
 
     def default_filters(self):
         yield from super().default_filters()
-        yield from {"anchored": anchored, "sections": sections, "python": coloured}.items()
+        yield "sections", sections
 
     def _create_environment(self):
         environment = super()._create_environment()
@@ -101,18 +61,21 @@ class FerHTMLExporter(ChapterExporter):
         environment.trim_blocks = environment.lstrip_blocks = True
         return environment
 
-    def index(self, made: list[dict], front: dict, foot: dict) -> str:
-        """The first page, from the chapters as ``resources["chapter"]`` tells them."""
-        answers = [chapter["answer"] for chapter in made]
+    def index(self, chapters: list[dict], front: dict, foot: dict) -> str:
+        """The first page, from each chapter's ``resources["chapter"]``."""
+        answers = [chapter["answer"] for chapter in chapters]
         sources = [front["abstract"], front["limits"], *map(short_answer, answers), *answers]
         pieces = markup.convert(sources, ["index"] * len(sources), "html")
         (abstract, limits, *pieces), glyphs = markup.draw_formulas(pieces)
-        texts = zip(made, pieces[: len(made)], pieces[len(made) :], strict=True)
-        cards = [{**chapter, "short": short, "answer": whole} for chapter, short, whole in texts]
+        n = len(chapters)
+        cards = [
+            {**chapter, "short": short, "answer": answer}
+            for chapter, short, answer in zip(chapters, pieces[:n], pieces[n:], strict=True)
+        ]
         front = {**front, "abstract": abstract, "limits": limits}
-        template = self.environment.get_template("front.html.j2")
         resources = {"front": front, "foot": foot, "glyphs": glyphs}
-        return template.render(cards=cards, resources=resources).lstrip()
+        template = self.environment.get_template("front.html.j2")
+        return template.render(cards=cards, resources=resources)
 
 
 class FerTypstExporter(ChapterExporter):
@@ -120,9 +83,8 @@ class FerTypstExporter(ChapterExporter):
 
     export_from_notebook = None  # a step towards the PDF
     output_mimetype = "text/x-typst"
-    file_extension = ".typ"
-    template_name = "fer-typst"
-    markdown = "typst"
+    template_name = Unicode("fer-typst").tag(config=True, affects_template=True)
+    file_extension = FilenameExtension(".typ").tag(config=True)
 
     def default_filters(self):
         yield from super().default_filters()
@@ -144,6 +106,18 @@ class FerPDFExporter(FerTypstExporter):
         return pdf, resources
 
 
+def sections(html: str) -> list[tuple[str, str]]:
+    """Id and words of each section of a page, a formula in them as its TeX."""
+    found = re.findall(r'<h2 id="([^"]*)">(.*?) <a class="anchor"', str(html), re.DOTALL)
+    tex = re.compile(r"<math.*?<annotation[^>]*>(.*?)</annotation>.*?</math>")
+    return [(key, re.sub(r"<[^>]*>", "", tex.sub(r"\1", words))) for key, words in found]
+
+
+def quote(text: str) -> str:
+    """A Typst string literal."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 # -- what stands around a chapter ---------------------------------------------------------------
 
 
@@ -155,7 +129,10 @@ def surroundings(notebooks: list[Path], nb: NotebookNode) -> dict:
         texts, and ``foot``: facts by name, a ``warning``, the commit's ``time`` in seconds.
     """
     run = parameter(nb)
-    config, metrics = facts_of(run)
+    folder = fingerprint.run_folder(ROOT, run)
+    files = [folder / "config.json", folder / "metrics.json"]
+    whole = fingerprint.is_whole(folder)
+    config, metrics = (fingerprint.read_json(file) if whole else {} for file in files)
     return {
         "chapters": [title_of(path) for path in notebooks],
         "figures": notebooks[0].parent.parent / "figures",
@@ -174,19 +151,10 @@ def parameter(nb: NotebookNode) -> str:
     return run
 
 
-def facts_of(run: str) -> tuple[dict, dict]:
-    """A run's configuration and figures; empty where there is no such run."""
-    folder = fingerprint.run_folder(ROOT, run)
-    files = folder / "config.json", folder / "metrics.json"
-    config, metrics = (fingerprint.read_json(f) if f.is_file() else {} for f in files)
-    return config, metrics
-
-
 def title_of(path: Path) -> dict:
-    name = path.stem
     cells = fingerprint.read_json(path).get("cells") if path.is_file() else None
-    title = heading("".join(cells[0]["source"]), name) if cells else name
-    return {"name": name, "number": str(int(name[:2])), "title": title}
+    title = heading("".join(cells[0]["source"]), path.stem) if cells else path.stem
+    return {"name": path.stem, "number": str(int(path.stem[:2])), "title": title}
 
 
 def front_texts(config: dict, metrics: dict) -> dict[str, str]:
@@ -194,12 +162,11 @@ def front_texts(config: dict, metrics: dict) -> dict[str, str]:
     text = (TEMPLATES / "front.md").read_text("utf-8")
     parts = re.split(r"^# (.+)\n", text, flags=re.MULTILINE)[1:]
     front = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
-    split = "PrivateTest" if "PrivateTest" in metrics else "PublicTest"
-    if split in metrics:
+    if metrics:
+        split = "PrivateTest" if "PrivateTest" in metrics else "PublicTest"
         faces = "synthetic faces" if config["data"]["kind"] == "synthetic" else "FER2013"
-        accuracy = metrics[split]["accuracy"]
-        headline = front["headline"].format(faces=faces, split=split, accuracy=accuracy)
-        front["abstract"] = f"{headline} {front['abstract']}"
+        result = {"faces": faces, "split": split, "accuracy": metrics[split]["accuracy"]}
+        front["abstract"] = f"{front['headline'].format(**result)} {front['abstract']}"
     return front
 
 
@@ -208,51 +175,21 @@ def provenance(run: str, config: dict, real_faces: bool) -> dict:
     commit, time = revision.commit(ROOT)
     facts = {
         "Run": run,
-        "Data": f"{data['kind']}, checksum {str(data.get('checksum', 'unknown'))[:12]}",
+        "Data": f"{data['kind']}, checksum {data.get('checksum', 'unknown')[:12]}",
         "Seed": str(config.get("recipe", {}).get("seed", "unknown")),
         "Commit": commit,
         "Made": datetime.now(UTC).strftime("%Y-%m-%d"),
         "With": ", ".join(f"{name} {version}" for name, version in fingerprint.versions().items()),
     }
-    real_faces = real_faces and data["kind"] != "synthetic"
-    warning = "Contains FER2013 faces: do not publish." if real_faces else ""
+    unpublished = real_faces and data["kind"] != "synthetic"
+    warning = "Contains FER2013 faces: do not publish." if unpublished else ""
     return {"facts": facts, "warning": warning, "time": time}
-
-
-# -- HTML ---------------------------------------------------------------------------------------
-
-
-def sections(html: str) -> list[tuple[str, str]]:
-    """Id and words of each section of a page, a formula in them as its TeX."""
-    found = []
-    for level, key, words in HEADING.findall(html):
-        words = re.sub(r"<math.*?<annotation[^>]*>|</annotation>.*?</math>", "", words)
-        if level == "2":
-            found.append((key, re.sub(r"<[^>]*>", "", words)))
-    return found
-
-
-def anchored(html: str) -> str:
-    """Headings that can be linked to, tables that scroll by themselves."""
-    link = r'<a class="anchor" href="#\2" aria-label="Link to this section">#</a>'
-    html = HEADING.sub(rf'<h\1 id="\2">\3 {link}</h\1>', str(html))
-    html = html.replace("<table>", '<div class="wide" tabindex="0"><table>')
-    return html.replace("</table>", "</table></div>")
-
-
-def coloured(code: str) -> str:
-    return highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))
 
 
 # -- PDF ----------------------------------------------------------------------------------------
 
 
-def quote(text: str) -> str:
-    """A Typst string literal."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def compile_pdf(made: list[dict], front: dict, foot: dict, code: bool) -> bytes:
+def compile_pdf(chapters: list[dict], front: dict, foot: dict, code: bool) -> bytes:
     """Chapters (``resources["chapter"]`` with ``source`` and ``files``) as one PDF/UA-1.
 
     The same bytes on every machine, unless a text needs a font of the system's.
@@ -260,46 +197,45 @@ def compile_pdf(made: list[dict], front: dict, foot: dict, code: bool) -> bytes:
     Raises:
         ReportError: too wide, a glyph without a font, or not accessible; names chapter and cell.
     """
-    answers = [short_answer(chapter["answer"]) for chapter in made]
+    answers = [short_answer(chapter["answer"]) for chapter in chapters]
     sources = [front["abstract"], front["limits"], *answers]
     abstract, limits, *answers = markup.convert(sources, ["front page"] * len(sources), "typst")
-    rows = [{**chapter, "short": text} for chapter, text in zip(made, answers, strict=True)]
-    kept = ("name", "number", "title", "short", "code")
+    shown = ("name", "number", "title", "code")
     book = {
         "front": {**front, "abstract": abstract, "limits": limits},
         "foot": foot,
         "code": code,
-        "chapters": [{key: row[key] for key in kept} for row in rows],
+        "chapters": [
+            {"short": answer, **{key: chapter[key] for key in shown}}
+            for chapter, answer in zip(chapters, answers, strict=True)
+        ],
     }
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("report.typ", "style.typ"):
             (root / name).write_bytes((TEMPLATES / "fer-typst" / name).read_bytes())
         (root / "book.json").write_text(json.dumps(book), "utf-8")
-        for chapter in made:
+        for chapter in chapters:
             (root / f"{chapter['name']}.typ").write_text(chapter["source"], "utf-8")
             (root / chapter["name"]).mkdir()
             for name, content in chapter["files"].items():
                 (root / chapter["name"] / name).write_bytes(content)
-        return compile_folder(root, foot["time"])
-
-
-def compile_folder(root: Path, timestamp: int) -> bytes:
-    def compiled(system_fonts: bool):
-        return typst.compile_with_warnings(
-            str(root / "report.typ"), root=str(root), format="pdf", pdf_standards="ua-1",
-            timestamp=timestamp, ignore_system_fonts=not system_fonts,
-        )  # fmt: skip
-
-    try:
         try:
-            pdf, warnings = compiled(system_fonts=False)
+            try:
+                return compiled(root, foot["time"], system_fonts=False)
+            except typst.TypstError as error:
+                if "font" not in error.message:
+                    raise
+                return compiled(root, foot["time"], system_fonts=True)
         except typst.TypstError as error:
-            if "font" not in error.message:
-                raise
-            pdf, warnings = compiled(system_fonts=True)
-    except typst.TypstError as error:
-        raise ReportError(reason(error, root)) from None
+            raise ReportError(reason(error, root)) from None
+
+
+def compiled(root: Path, timestamp: int, system_fonts: bool) -> bytes:
+    pdf, warnings = typst.compile_with_warnings(
+        str(root / "report.typ"), root=str(root), format="pdf", pdf_standards="ua-1",
+        timestamp=timestamp, ignore_system_fonts=not system_fonts,
+    )  # fmt: skip
     for warning in warnings:
         if "font" in warning.message:
             raise ReportError(f"report.pdf: {warning.message}")
@@ -311,11 +247,9 @@ def reason(error: typst.TypstError, root: Path) -> str:
     message = error.message.removeprefix("panicked with: ").strip('"')
     if glyph := re.search(r'the text `"(.+?)"` could not be displayed', message):
         message = f"no font on this machine shows {glyph[1]!r}; install one, such as Noto Sans CJK"
-    if ", cell " in message:
+    where = re.search(r"(\w+)\.typ:(\d+):\d+", error.diagnostic)
+    if ", cell " in message or not where:
         return message
-    for name, line in re.findall(r"(\w+)\.typ:(\d+):\d+", error.diagnostic):
-        above = (root / f"{name}.typ").read_text("utf-8").split("\n")[: int(line)]
-        cells = re.findall(r"^// (\w+, cell \d+)$", "\n".join(above), re.MULTILINE)
-        if cells:
-            return f"{cells[-1]}: {message}"
-    return message
+    above = (root / f"{where[1]}.typ").read_text("utf-8").split("\n")[: int(where[2])]
+    cells = re.findall(r"^// (\w+, cell \d+)$", "\n".join(above), re.MULTILINE)
+    return f"{cells[-1]}: {message}" if cells else message
