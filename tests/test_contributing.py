@@ -42,7 +42,7 @@ def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
     nbformat.write(notebook, path)
     page, found = FerHTMLExporter().from_filename(str(path))
     assert found["chapter"]["title"] == "How sure is it?"
-    assert list(found["outputs"]) == ["7.1.png"] and "Figure 7.1." in page
+    assert list(found["figure_files"]) == ["7.1.png"] and "Figure 7.1." in page
     assert re.search(r"right in \d\d%", found["chapter"]["answer"])
     assert found["chapter"]["faults"] == []
 

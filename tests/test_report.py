@@ -368,13 +368,13 @@ def test_a_notebook_that_is_no_chapter_is_refused(tmp_path):
 def test_print_takes_the_svg_drawn_with_a_figure_and_no_other(tmp_path):
     path = str(write(tmp_path / "notebooks" / "05_x.ipynb", HEAD, picture(alt="a", name="x"), END))
     exporter, folder = render.FerTypstExporter(), tmp_path / "figures"
-    assert list(exporter.from_filename(path)[1]["outputs"]) == ["5.1.png"]
+    assert list(exporter.from_filename(path)[1]["figure_files"]) == ["5.1.png"]
     folder.mkdir()
     (folder / "x.svg").write_text("<svg/>")
     (folder / "x.png").write_bytes(png())
-    assert exporter.from_filename(path)[1]["outputs"] == {"5.1.svg": b"<svg/>"}
+    assert exporter.from_filename(path)[1]["figure_files"] == {"5.1.svg": b"<svg/>"}
     (folder / "x.png").write_bytes(png(9))  # drawn by another call
-    assert list(exporter.from_filename(path)[1]["outputs"]) == ["5.1.png"]
+    assert list(exporter.from_filename(path)[1]["figure_files"]) == ["5.1.png"]
 
 
 def test_a_chapter_without_an_answer_is_refused(tmp_path):

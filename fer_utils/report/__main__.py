@@ -200,7 +200,7 @@ def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, b
     for path in executed:
         page, _ = html.from_filename(str(path), dict(shared))
         source, found = typst.from_filename(str(path), dict(shared))
-        chapters.append(found["chapter"] | {"source": source, "files": found["outputs"]})
+        chapters.append(found["chapter"] | {"source": source, "files": found["figure_files"]})
         made[folder / "html" / f"{path.stem}.html"] = page.encode()
         made[folder / "html" / path.name] = path.read_bytes()
         for fault in found["chapter"]["faults"]:

@@ -56,12 +56,12 @@ class ReadOutputs(Preprocessor):
     """Each output in the one form that pages carry: figure, Markdown, table or printed text.
 
     A figure's metadata gain ``number`` ("3.1"), ``caption``, ``inches`` and ``file``; a table's
-    output gains ``metadata.table``. ``resources["outputs"]`` holds the figures' files for print,
+    output gains ``metadata.table``. ``resources["figure_files"]`` holds the figures' files for print,
     ``resources["picture"]`` the first PNG.
     """
 
     def preprocess(self, nb, resources):
-        resources["outputs"] = {}
+        resources["figure_files"] = {}
         cells = []
         for cell in nb.cells:
             with located(resources, cell):
@@ -106,9 +106,9 @@ class ReadOutputs(Preprocessor):
             raise ReportError("a figure without alt text; give one: show(figure, name, alt='…')")
         if not png.startswith(b"\x89PNG") or min(size) < 2:
             raise ReportError("an empty figure")
-        number = f"{int(resources['metadata']['name'][:2])}.{len(resources['outputs']) + 1}"
+        number = f"{int(resources['metadata']['name'][:2])}.{len(resources['figure_files']) + 1}"
         suffix, content = self.print_version(str(about.get("name")), png, resources)
-        resources["outputs"][f"{number}.{suffix}"] = content
+        resources["figure_files"][f"{number}.{suffix}"] = content
         resources.setdefault("picture", "".join(encoded.split()))
         facts = {
             "number": number, "file": f"{number}.{suffix}", "alt": alt,

@@ -79,7 +79,7 @@ class FerHTMLExporter(ChapterExporter):
 
 
 class FerTypstExporter(ChapterExporter):
-    """A chapter's Typst source; its figures are in ``resources["outputs"]``."""
+    """A chapter's Typst source; its figures are in ``resources["figure_files"]``."""
 
     export_from_notebook = None  # a step towards the PDF
     output_mimetype = "text/x-typst"
@@ -100,7 +100,7 @@ class FerPDFExporter(FerTypstExporter):
 
     def from_notebook_node(self, nb, resources=None, **kw):
         source, resources = super().from_notebook_node(nb, resources, **kw)
-        chapter = resources["chapter"] | {"source": source, "files": resources.pop("outputs")}
+        chapter = resources["chapter"] | {"source": source, "files": resources["figure_files"]}
         pdf = compile_pdf([chapter], resources["front"], resources["foot"], self.code)
         resources["output_extension"] = ".pdf"
         return pdf, resources
