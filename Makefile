@@ -46,7 +46,7 @@ help:
 
 report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
 	@$(PYTHON) -m fer_utils.report --run $(RUN) --build "$(BUILD)" --jobs $(JOBS) \
-	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces)
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces) $(if $(filter 1,$(CODE)),--code)
 
 lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
@@ -65,7 +65,8 @@ filters: $(READY) ## compute the filter cards of RUN anew and store them in it (
 
 notebooks: $(READY) ## refresh the stored outputs of every chapter (without the real images)
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False --log-level WARN $(CHAPTERS)
+	    --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
+	    --log-level WARN $(CHAPTERS)
 
 figures: $(READY) ## write the READMEs' pictures and the overview anew, from the stored notebooks
 	@$(PYTHON) -m fer_utils.report.figures

@@ -27,13 +27,12 @@ import bs4  # noqa: F401
 import numpy as np
 import papermill  # noqa: F401
 from safetensors.numpy import load_file
-from test_report import code, first, markdown, second, write
+from test_report import code, first, markdown, second, whole_run, write
 
 import fer_utils.precomputed.__main__
 import fer_utils.predict
 import fer_utils.report.execute
-import fer_utils.report.exporter
-import fer_utils.report.html
+import fer_utils.report.render
 import fer_utils.train.__main__  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,11 +167,7 @@ def tree(folder):
 
 def project(place, *chapters):
     """A project of small chapters and one run; its report is made by ``report``."""
-    facts = {"kind": "synthetic", "checksum": "0123456789abcdef"}
-    folder = place / "runs" / "tiny"
-    (folder / "precomputed").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"data": facts, "recipe": {"seed": 7}}))
-    (folder / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
+    whole_run(place / "runs" / "tiny")
     for name, cells in zip(("00_a", "01_b"), chapters or (first(), second()), strict=False):
         write(place / "notebooks" / f"{name}.ipynb", *cells)
     return place
@@ -636,14 +631,14 @@ def report_killed_in_first_chapter(place):
 @fault
 def report_killed_between_chapters(place):
     """report: SIGKILL after a chapter → that one is not executed again"""
-    meddle = f"import {REPORT} as m; at(m.Stamp, 'add', die, 2)"
+    meddle = f"import {REPORT} as m; at(m.fingerprint.Stamp, 'add', die, 2)"
     killed_in_report(place, meddle, kept=["01_b.ipynb"])
 
 
 @fault
 def report_killed_while_typesetting(place):
     """report: SIGKILL while pages are made → the next call makes them all"""
-    killed_in_report(place, "from fer_utils.report import pdf as m; at(m, 'compile_pdf', die)")
+    killed_in_report(place, "from fer_utils.report import render as m; at(m, 'compile_pdf', die)")
 
 
 @fault

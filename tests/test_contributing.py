@@ -15,6 +15,7 @@ from fer_utils import evaluation, model, runs, saliency
 from fer_utils.data import DataError
 from fer_utils.data.archives import File
 from fer_utils.data.formats import is_archive, is_picture
+from fer_utils.report.render import FerHTMLExporter
 from fer_utils.train.__main__ import main as train_main
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -41,10 +42,11 @@ def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
     nbformat.validate(notebook)
     NotebookClient(notebook, timeout=120).execute()
     nbformat.write(notebook, path)
-    page = notebook.read(path)
-    assert page.title.endswith("How sure is it?")
-    assert [block.name for block in page.of("figure")] == ["07_sure"]
-    assert re.search(r"right in \d\d%", page.answer.source)
+    page, found = FerHTMLExporter().from_filename(str(path))
+    assert found["chapter"]["title"] == "How sure is it?"
+    assert list(found["figure_files"]) == ["7.1.png"] and "Figure 7.1." in page
+    assert re.search(r"right in \d\d%", found["chapter"]["answer"])
+    assert found["chapter"]["faults"] == []
 
 
 def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest(tmp_path):

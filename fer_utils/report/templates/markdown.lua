@@ -1,4 +1,5 @@
--- Formulas carry their TeX as alt text; links between notebooks become links between pages.
+-- Formulas carry their TeX as alt text; links between notebooks become links between pages; in
+-- HTML, headings can be linked to and tables scroll by themselves.
 local function quote(text)
   return '"' .. text:gsub("\\", "\\\\"):gsub('"', '\\"') .. '"'
 end
@@ -28,8 +29,8 @@ end
 function Link(link)
   local name = link.target:match("^([%w_]+)%.ipynb$")
   if name and FORMAT == "typst" then
-    return { pandoc.RawInline("typst", "#link(<chapter-" .. name .. ">)["), pandoc.Span(link.content),
-      pandoc.RawInline("typst", "]") }
+    return { pandoc.RawInline("typst", "#chapter-link(" .. quote(name) .. ")["),
+      pandoc.Span(link.content), pandoc.RawInline("typst", "]") }
   elseif name then
     link.target = name .. ".html"
     return link
@@ -49,4 +50,15 @@ end
 
 function RawBlock(raw)
   if raw.format == "html" then return pandoc.Para { pandoc.Str(raw.text) } end
+end
+
+function Header(heading)
+  if FORMAT ~= "html" then return nil end
+  local about = { class = "anchor", ["aria-label"] = "Link to this section" }
+  heading.content:extend { pandoc.Space(), pandoc.Link("#", "#" .. heading.identifier, "", about) }
+  return heading
+end
+
+function Table(table)
+  if FORMAT == "html" then return pandoc.Div(table, { class = "wide", tabindex = "0" }) end
 end
