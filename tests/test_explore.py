@@ -10,7 +10,7 @@ import pytest
 from ipywidgets.widgets import widget
 from PIL import Image
 
-from fer_utils import explore, metrics
+from fer_utils import evaluation, explore, metrics
 from fer_utils.plotting import style
 from fer_utils.runs import Run
 
@@ -131,6 +131,16 @@ def test_face_class_and_method_each_change_the_map(drawn):
 
 def test_without_images_the_faces_are_drawn_and_their_own_network_reads_them(real):
     assert "network synthetic" in explore.saliency(real).view(explore.saliency(real).choice).told
+
+
+def test_the_panel_makes_maps_as_the_chapter_does(drawn):
+    panel = explore.saliency(drawn)
+    assert panel.options({})["method"] == evaluation.asking(evaluation.METHODS)
+
+
+def test_the_text_of_the_upload_button_is_not_cut_off(real):
+    assert opened(explore.saliency(real)).upload.layout.width == "max-content"
+    assert not hasattr(opened(explore.confusion(real)), "upload")
 
 
 def uploaded(panel, name, content):

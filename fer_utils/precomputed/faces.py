@@ -50,9 +50,6 @@ def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
     )  # fmt: skip
 
 
-def agreed(run: Run, faces: Faces) -> dict[str, np.ndarray]:
-    """{'row': int (m,)}: test faces whose voters agree, ``metrics.SURE`` on one of the classes."""
-    rows = run.predictions["row"].to_numpy()
-    most = metrics.votes_by_class(faces.votes[rows], run.classes)[:, :-1].max(1)
-    notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
-    return {"row": rows[most >= metrics.SURE], "notice": np.array(notice)}
+def copies(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """``metrics.copies``: rows of the test faces that lie in Training too."""
+    return metrics.copies(faces.images, faces.split)
