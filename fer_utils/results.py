@@ -4,7 +4,7 @@
 that the run and its fits ship; nothing is trained and no image is read.
 
 Each figure is the mean over seeds ± their standard deviation, then its 95 % interval for other
-seeds and other faces (``metrics.crossed``). What follows from no single face's answer (the mean
+seeds and other faces (``metrics.comparison``). What follows from no single face's answer (the mean
 with the mirror image, ECE, the best epoch) has no interval; nor have the seeds taken as one
 ensemble.
 """
@@ -84,8 +84,9 @@ def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
     parts = {}
     if run.has("copies"):
         parts["without copies of Training"] = ~np.isin(numbers, run.read("copies")["row"])
-    if run.has("agreed"):
-        parts["where at least 6 of 10 voters agree"] = np.isin(numbers, run.read("agreed")["row"])
+    if run.has("votes"):
+        votes = metrics.votes_of(run.read("votes"), numbers)
+        parts["where at least 6 of 10 voters agree"] = metrics.clear_majority(votes)
     for name, part in parts.items():
         if part.any():
             some = metrics.crossed_scores(labels[part], answers[:, part])

@@ -228,6 +228,11 @@ class Run:
         return self.config["data"]["kind"] == "synthetic"
 
     @property
+    def test_split(self) -> str:
+        """PrivateTest, or PublicTest where that one was not scored."""
+        return "PrivateTest" if "PrivateTest" in self.metrics else "PublicTest"
+
+    @property
     def variants(self) -> tuple[str, ...]:
         return tuple(sorted(p.parent.name for p in self.path.glob("variants/*/metrics.json")))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
-    "metrics": ("fer_utils/metrics", "metrics crossed"),
+    "metrics": ("fer_utils/metrics", "metrics"),
     "derivations": ("fer_utils/derivations", "derivations"),
     "saliency": ("fer_utils/saliency.py", "saliency"),
     "filters": ("fer_utils/filters", "filters"),
