@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -184,3 +185,12 @@ def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):
         "conv4": 128, "conv3": 12, "conv2": 12, "conv1": 32, "outputs": 7,
     }  # fmt: skip
     assert offered["outputs"] == real.classes
+
+
+def test_a_panel_saved_for_the_report_warns_of_nothing(monkeypatch, tmp_path, drawn):
+    monkeypatch.setenv("FER_FIGURES", str(tmp_path))
+    monkeypatch.setattr(style, "display", lambda *of, **more: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explore.saliency(drawn)._ipython_display_()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}
