@@ -132,13 +132,11 @@ class Method:
     Attributes:
         direction: its sign says 'brighter' or 'darker', not 'for' or 'against'.
         blurred: it fills with the blurred face, as deletion and insertion do.
-        control: it never asks the network.
     """
 
     maps: Callable
     direction: bool = False
     blurred: bool = False
-    control: bool = False
 
     @property
     def unit(self) -> str:
@@ -156,9 +154,9 @@ METHODS = {
     "guided backprop": Method(saliency.guided_backprop, direction=True),
     "occlusion": Method(saliency.occlusion),
     "occlusion (blurred)": Method(_hide_by_blur, blurred=True),
-    "control: centre prior": Method(lambda model, x, target: centre_prior(x), control=True),
-    "control: edges": Method(lambda model, x, target: edges(x), control=True),
-    "control: random": Method(lambda model, x, target: random_map(x), control=True),
+    "control: centre prior": Method(lambda model, x, target: centre_prior(x)),
+    "control: edges": Method(lambda model, x, target: edges(x)),
+    "control: random": Method(lambda model, x, target: random_map(x)),
 }
 
 
@@ -339,44 +337,39 @@ def stability(method, model, images, target, noise=0.05, samples=2, seed=0):
 # ---- which faces to show ----------------------------------------------------------------------
 
 
+def _answered(run) -> pd.DataFrame:
+    """``run.predictions`` as row, label, answer, and the probabilities of answer and label."""
+    table, probability = run.predictions, run.predictions[list(run.classes)].to_numpy()
+    of_label = probability[np.arange(len(table)), table["label"]]
+    return table[["row", "label"]].assign(
+        answer=probability.argmax(1), of_answer=probability.max(1), of_label=of_label
+    )
+
+
 def surest_faces(run, rows=None) -> np.ndarray:
-    """For each class the row of ``run.predictions`` that is right with the highest probability.
+    """For each class the row that is right with the highest probability.
 
     Where none is right: the one that gives its class most. Only ``rows`` are looked at, all
     where None; a class without a face there is left out.
     """
-    table = run.predictions
+    table = _answered(run)
     if rows is not None:
         table = table[table["row"].isin(rows)]
-    answer = table[list(run.classes)].to_numpy().argmax(1)
-    found = []
-    for k, name in enumerate(run.classes):
-        own = table[table["label"] == k]
-        right = table[(table["label"] == k) & (answer == k)]
-        if len(own):
-            chosen = right if len(right) else own
-            found.append(int(chosen.loc[chosen[name].idxmax(), "row"]))
-    return np.array(found, int)
+    table = table.assign(right=table["answer"] == table["label"])
+    return table.sort_values(["right", "of_label"]).groupby("label")["row"].last().to_numpy()
 
 
 def surest_mistakes(run, faces, most=2) -> pd.DataFrame:
-    """The mistakes of the highest probability, each another answer: row, answer, label.
+    """The mistakes of the highest probability, each another answer: columns row, answer, label.
 
     ``faces``: the run's, the first rows of its set or all. A blank image is no face, and so no
     mistake of the network's.
     """
-    table = run.predictions[run.predictions["row"] < len(faces)]
-    images = faces.images[table["row"].to_numpy()].reshape(len(table), -1)
-    table = table[images.std(1) >= BLANK]
-    probability = table[list(run.classes)].to_numpy()
-    found = pd.DataFrame({
-        "row": table["row"].to_numpy(), "answer": probability.argmax(1),
-        "label": table["label"].to_numpy(), "probability": probability.max(1),
-    })  # fmt: skip
-    wrong = found[found["answer"] != found["label"]].sort_values(
-        "probability", ascending=False, kind="stable"
-    )
-    return wrong.drop_duplicates("answer").head(most).reset_index(drop=True)
+    table = _answered(run)
+    table = table[(table["row"] < len(faces)) & (table["answer"] != table["label"])]
+    table = table[faces.images[table["row"]].std((1, 2)) >= BLANK]
+    table = table.sort_values("of_answer", ascending=False, kind="stable")
+    return table.drop_duplicates("answer").head(most).reset_index(drop=True)
 
 
 # ---- verdicts on the stored scores ------------------------------------------------------------
@@ -425,17 +418,15 @@ def leads(s: dict, score: str) -> dict[str, tuple[float, float]]:
     """
     methods, j = s["methods"].tolist(), s["scores"].tolist().index(score)
     sign = -1 if score == "deletion" else 1
-    values = dict(
-        zip(methods, sign * s["values"][:, :, j].swapaxes(0, 1).astype(float), strict=True)
-    )
+    values = sign * s["values"][:, :, j].swapaxes(0, 1).astype(float)  # (methods, networks, faces)
     asked = asking(methods)
-    controls = [values[name] for name in methods if name not in asked]
+    controls = [of for of, name in zip(values, methods, strict=True) if name not in asked]
     tests, found = len(asked) * len(MASK_SCORES + FILL_SCORES), {}
     for name in asked:
-        rivals = list(controls)
+        i, rivals = methods.index(name), list(controls)
         if score in MASK_SCORES:
-            rivals.append(s["untrained"][:, methods.index(name), j].astype(float))
-        lead = values[name] - max(rivals, key=np.mean)  # (networks, faces)
+            rivals.append(s["untrained"][:, i, j].astype(float))
+        lead = values[i] - max(rivals, key=np.mean)
         drawn = [metrics.crossed_means(of_network[None], RESAMPLES) for of_network in lead]
         found[name] = float(lead.mean()), float(np.quantile(drawn, LEVEL / tests, axis=1).min())
     return found

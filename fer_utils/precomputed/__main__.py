@@ -28,7 +28,7 @@ def make(run: runs.Run, faces: Faces, names: list[str]) -> None:
             wanted = "synthetic faces" if RESULTS[name].networks else "votes"
             print(f"{name:12} not for this run: it needs {wanted}")
             continue
-        if name == "shortcut" and not networks.is_trained(run.path, networks.SHORTCUT):
+        if name == "shortcut" and not networks.trained(run, networks.SHORTCUT):
             print(f"{name:12} left out: its network is not here; --missing trains it")
             continue
         began = time.perf_counter()

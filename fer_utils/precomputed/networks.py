@@ -8,8 +8,6 @@ They are variants of the run, ignored by git: the results made from them are wha
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fer_utils import runs, synthetic, train
 from fer_utils.runs import Run, RunError
 
@@ -36,9 +34,13 @@ def trained(run: Run, name: str) -> Run | None:
     Raises:
         RunError: it is there, but differs from the run in more than it should.
     """
-    if not is_trained(run.path, name):
+    try:
+        found = run.variant(name)
+    except RunError:  # none there, or half-written: the next training goes on with it
         return None
-    found, (recipe, source) = run.variant(name), described(run, name)
+    if not (found.path / "model.safetensors").is_file():
+        return None
+    recipe, source = described(run, name)
     own = {key: found.config["recipe"].get(key) for key in recipe}
     data = {key: found.config["data"].get(key) for key in source}
     if (own, data) != (recipe, source):
@@ -47,11 +49,6 @@ def trained(run: Run, name: str) -> Run | None:
             f"{found.path} and make it with `python -m fer_utils.precomputed {run.name} --missing`"
         )
     return found
-
-
-def is_trained(path: Path, name: str) -> bool:
-    folder = path / "variants" / name
-    return (folder / "metrics.json").is_file() and (folder / "model.safetensors").is_file()
 
 
 def with_seeds(run: Run) -> list[Run]:
