@@ -92,14 +92,17 @@ class Panel:
         self.controls = {label: widgets.Dropdown(description=label) for label in self.choice}
         for control in self.controls.values():
             control.observe(self.refresh, "value")
-        self.upload = widgets.FileUpload(
-            accept=",".join(PICTURE_SUFFIXES), description="a picture of yours"
-        )
-        self.upload.observe(self.uploaded, "value")
         self.shown = widgets.HTML()  # and not Image, which has no text alternative
-        self.choose(self.choice)
-        row = widgets.HBox([*self.controls.values(), *[self.upload] * bool(self.receive)])
+        row = widgets.HBox(list(self.controls.values()))
         row.layout.flex_flow = "row wrap"
+        if self.receive:
+            self.upload = widgets.FileUpload(
+                accept=",".join(PICTURE_SUFFIXES), description="a picture of yours"
+            )
+            self.upload.layout.width = "max-content"  # a button's own width cuts the text off
+            self.upload.observe(self.uploaded, "value")
+            row.children = (*row.children, self.upload)
+        self.choose(self.choice)
         return widgets.VBox([row, self.shown])
 
     def refresh(self, _=None) -> None:
@@ -199,10 +202,8 @@ def saliency(run: Run) -> Panel:
 
     Faces of the run's PrivateTest; where its images are not at hand, those of the run
     ``synthetic`` with that run's network. An uploaded picture is always read by ``run``.
-    Occlusion hides larger windows, farther apart, than in the chapter: 49 instead of 121, so that
-    it answers as soon as the others.
     """
-    methods = {k: m[0] for k, m in evaluation.METHODS.items() if not k.startswith("control")}
+    methods = evaluation.asking(evaluation.METHODS)
     source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
     tested = source.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:FACES]
     faces = source.faces(rows=tested)
@@ -212,26 +213,20 @@ def saliency(run: Run) -> Panel:
     }
 
     def options(_) -> dict[str, list[str]]:
-        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": list(methods)}
+        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": methods}
 
     def view(choice: dict) -> View:
         of, face, note = pictures[choice["face"]]
-        one, name, method = np.stack([face]), choice["class"], choice["method"]
+        one, name, method = np.stack([face]), choice["class"], evaluation.METHODS[choice["method"]]
         scores = of.predict(one)[0]
         k = int(scores.argmax()) if name == ANSWER else of.classes.index(name)
-        how = {
-            "SmoothGrad": {"generator": torch.Generator().manual_seed(0)},
-            "occlusion": {"size": 12, "stride": 6},
-        }.get(method, {})
-        map_ = methods[method](of.model(), of.scale(one), torch.tensor([k]), **how)
-        per_input = method in ("gradient", "SmoothGrad", "guided backprop")
-        unit = "logit per s.d." if per_input else "logit"
+        map_ = method.maps(of.model(), of.scale(one), torch.tensor([k]))[0, 0].numpy()
         told = (
             f"Face {choice['face']}, network {of.name}: {of.classes[scores.argmax()]} "
-            f"({scores.max():.0%}). Map: {method} for {of.classes[k]}; red, "
-            f"{'brighter helps' if per_input else 'speaks for'} it.{note}"
+            f"({scores.max():.0%}). Map: {choice['method']} for {of.classes[k]}; red, "
+            f"{'brighter helps' if method.direction else 'speaks for'} it.{note}"
         )
-        return View(told, draw.one_map(face, map_[0, 0].numpy(), unit, scores, of.classes))
+        return View(told, draw.one_map(face, map_, method.unit, scores, of.classes))
 
     def receive(name: str, content: bytes) -> dict:
         face, how = read_face(content, name)

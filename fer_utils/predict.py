@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer_utils import data, runs, saliency
+from fer_utils import data, evaluation, runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,12 +74,13 @@ def print_answer(classes: tuple[str, ...], probabilities: np.ndarray) -> None:
 
 
 def draw_maps(run: runs.Run, faces: np.ndarray) -> bytes:
-    """PNG: a row a face, with its integrated gradients for the class that was read."""
+    """PNG: a row a face, with its integrated gradients (blurred) for the class that was read."""
     from fer_utils.plotting.style import face_image, figure, png, signed_image
 
     probabilities = run.predict(faces)
     target = torch.from_numpy(probabilities.argmax(1))
-    maps = saliency.integrated_gradients(run.model(), run.scale(faces), target)
+    method = evaluation.METHODS["integrated gradients (blurred)"]
+    maps = method.maps(run.model(), run.scale(faces), target)
     drawn, axes = figure(len(faces), 2, height=2.4 * len(faces), width=5, squeeze=False)
     for (left, right), face, map_, k, row in zip(
         axes, faces, maps, target, probabilities, strict=True
@@ -87,7 +88,7 @@ def draw_maps(run: runs.Run, faces: np.ndarray) -> bytes:
         face_image(left, face)
         left.set_title(f"{run.classes[k]} {row[k]:.0%}")
         artist = signed_image(right, map_[0].numpy())
-        drawn.colorbar(artist, ax=right, label="integrated gradients (logit)")
+        drawn.colorbar(artist, ax=right, label=method.unit)
     return png(drawn)
 
 

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 
 from fer_utils import runs, synthetic, train
 from fer_utils.precomputed import cards, maps, scores
-from fer_utils.precomputed.__main__ import main as aggregates_main
+from fer_utils.precomputed.__main__ import main as precomputed_main
 from fer_utils.train import Recipe
 
 PERMUTED = ("Neutral", "Happy", "Angry", "Sad", "Fear", "Disgust", "Surprise")
@@ -69,10 +69,10 @@ def folder(tmp_path_factory):
             recipe = replace(RECIPE, learning_rate=rate)
             for fit in (None, "original"):
                 train.make_run(name, data, recipe, source, fit, precision="float32")
-            assert aggregates_main([name, "dataset", "copies", "votes"]) == 0
+            assert precomputed_main([name, "dataset", "copies", "votes"]) == 0
         run = runs.Run.load("untrained")  # the same code as the command's, on fewer faces and steps
         run.store("class_maps", maps.class_maps(run, run.faces()))
-        run.store("scores", scores.scores(run, run.faces(), n=21, few=1))
+        run.store("scores", scores.method_scores(run, run.faces(), n=21, few=1))
         run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
     return folder
 

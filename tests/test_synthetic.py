@@ -202,6 +202,13 @@ def test_log_posterior_follows_bayes_rule_on_a_case_done_by_hand():
     assert measured == pytest.approx(expected, abs=1e-9)
 
 
+def test_an_observers_error_comes_on_top_of_the_cross_talk():
+    # independent errors of .3 and .4 are one of .5
+    units = np.random.default_rng(0).random((5, 15))
+    added = synthetic.log_posterior(units, Preset(cross_talk=0.3), perception=0.4)
+    np.testing.assert_allclose(added, synthetic.log_posterior(units, Preset(cross_talk=0.5)))
+
+
 def test_posteriors_of_the_generator_are_calibrated():
     # 1400 faces: the mean largest posterior and the share it gets right agree within 4 sd
     hard = synthetic.faces(1, preset="hard").preset

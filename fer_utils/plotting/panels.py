@@ -27,7 +27,8 @@ from fer_utils.plotting.style import (
 
 def blank(width: float, height: float, *places: tuple[float, float, float, float]):
     """A figure of fixed layout; an Axes for each (left, bottom, width, height) in inches."""
-    drawn = Figure(figsize=(width, height), dpi=DPI, layout="none")
+    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    drawn.set_layout_engine("none")  # a figure without any is laid out when it is saved twice
     size = np.array([width, height, width, height])
     return drawn, [drawn.add_axes(tuple(np.array(place) / size)) for place in places]
 

@@ -47,3 +47,8 @@ def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
     notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
     counts = faces.votes[rows].astype(np.uint8)
     return {"row": rows, "votes": counts, "notice": np.array(notice)}
+
+
+def copies(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """``metrics.copies``: rows of the test faces that lie in Training too."""
+    return metrics.copies(faces.images, faces.split)
