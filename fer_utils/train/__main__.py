@@ -26,12 +26,13 @@ def options() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--run", "--name", required=True, metavar="NAME",
-        help="name of the run: runs/NAME (torchrun takes --run for its own; say --name there)")  # fmt: skip
+        help="the run is runs/NAME (torchrun takes --run for its own: say --name there)")  # fmt: skip
     add("--variant", help="train a further model of the run: runs/NAME/variants/VARIANT")
     add("--data", default=os.environ.get("FER_DATA") or None,
         help="FER2013, in any layout that fer_utils.data reads (default: $FER_DATA)")  # fmt: skip
     add("--classes", metavar="NAME,NAME",
-        help="what the numbers 0, 1, ... of a table mean, or which folders count (default: $FER_CLASSES)")  # fmt: skip
+        help="what the numbers 0, 1, ... of a table mean, or which folders count "
+        "(default: $FER_CLASSES)")  # fmt: skip
     add("--faces", type=int, default=10_000, help="how many synthetic faces (%(default)s)")
     add("--faces-seed", type=int, default=0, help="their seed (%(default)s)")
     add("--preset", default="default", help="their preset (%(default)s)")
