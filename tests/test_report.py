@@ -136,6 +136,7 @@ def test_pages_show_the_run_and_escape_what_comes_from_data(project):
     page = (project / "build" / "tiny" / "html" / "00_a.html").read_text("utf-8")
     assert "We find &lt;b&gt;tiny&lt;/b&gt; and" in page  # the parameter was injected …
     assert "stored" not in page and "RUN =" not in page  # … and its cells are hidden
+    assert '<li><a href="#answer">Answer</a></li>' in page  # the contents of this chapter
     assert 'alt="a grey &lt;box&gt;"' in page and "2 &lt; 3 &amp; so on" in page
     assert '<th scope="row">&lt;i&gt;</th><td class="number">0.5</td>' in page
     assert "Figure 0.1." in page and page.count('<span class="math ') == 4 == page.count("<math ")
@@ -442,7 +443,7 @@ def test_a_table_keeps_spans_numbers_and_the_name_of_its_index():
         [("k", 1, False), ("a", 1, True), ("b", 1, False)],
         [("x", 1, False), ("1.5", 1, True), ("NaN y", 1, False)],
     ]
-    assert len(table["head"]) == 2 and table["columns"] == 3
+    assert len(table["head"]) == 2 and table["widths"] == ["auto"] * 3
 
 
 def test_every_formula_sits_on_the_line_of_its_text():

@@ -145,9 +145,8 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
 
 
 def missing_results(run: Path) -> list[str]:
-    """Which precomputed results a whole run still lacks."""
-    synthetic = fingerprint.read_json(run / "config.json")["data"]["kind"] == "synthetic"
-    wanted = ["dataset", "copies", "class_maps", "filters", *["scores"][:synthetic]]
+    """Which precomputed results, of those that every run has, a run still lacks."""
+    wanted = ("dataset", "copies", "class_maps", "filters")
     return [name for name in wanted if not (run / "precomputed" / f"{name}.npz").is_file()]
 
 
@@ -203,8 +202,8 @@ def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, b
         chapters.append(found["chapter"] | {"source": source, "files": found["figure_files"]})
         made[folder / "html" / f"{path.stem}.html"] = page.encode()
         made[folder / "html" / path.name] = path.read_bytes()
-        for fault in found["chapter"]["faults"]:
-            print(f"  {path.stem}: the answer has {fault}")
+        if faults := found["chapter"]["faults"]:
+            print(f"  {path.stem}: the answer has {', '.join(faults)}")
     front, foot = shared["front"], shared["foot"]
     made[folder / "html" / "index.html"] = html.index(chapters, front, foot).encode()
     made[folder / "report.pdf"] = render.compile_pdf(chapters, front, foot, code)

@@ -126,7 +126,7 @@ def draw(formulas: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], d
 
 
 def table(source: str) -> dict:
-    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and the number of ``columns``.
+    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and its columns' ``widths``.
 
     A cell is a dict: text, head, numeric (its column holds numbers), columns and rows it spans.
 
@@ -158,10 +158,24 @@ def table(source: str) -> dict:
         if values and all(map(NUMBER.fullmatch, values)):
             for cell in column:
                 cell["numeric"] = True
-    words = [[w for cell in column for w in cell["text"].split(" ")] for column in columns.values()]
-    if sum(max(map(len, column)) * CHARACTER + GAP for column in words) > PAGE:
+    texts = [[cell["text"] for cell in columns[x]] for x in sorted(columns)]
+    return {"head": joined(head), "body": body, "widths": widths(texts)}
+
+
+def widths(columns: list[list[str]]) -> list[str]:
+    """Typst's widths of columns of texts: "auto" where all fit unwrapped, else shares in points."""
+
+    def points(texts: list[str]) -> float:
+        return max(map(len, texts)) * CHARACTER + GAP
+
+    full = [points(column) for column in columns]
+    least = [points([word for text in column for word in text.split(" ")]) for column in columns]
+    if sum(least) > PAGE:
         raise ReportError(f"a table is wider than the page: {len(columns)} columns; show fewer")
-    return {"head": joined(head), "body": body, "columns": len(columns)}
+    if sum(full) <= PAGE:
+        return ["auto"] * len(columns)
+    share = (PAGE - sum(least)) / (sum(full) - sum(least))
+    return [f"{int(a + share * (b - a))}pt" for a, b in zip(least, full, strict=True)]
 
 
 def joined(head: list[list[dict]]) -> list[list[dict]]:

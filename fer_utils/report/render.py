@@ -108,7 +108,7 @@ class FerPDFExporter(FerTypstExporter):
 
 def sections(html: str) -> list[tuple[str, str]]:
     """Id and words of each section of a page, a formula in them as its TeX."""
-    found = re.findall(r'<h2 id="([^"]*)">(.*?) <a class="anchor"', str(html), re.DOTALL)
+    found = re.findall(r'<h2 id="([^"]*)">(.*?)\s<a [^>]*class="anchor"', str(html), re.DOTALL)
     tex = re.compile(r"<math.*?<annotation[^>]*>(.*?)</annotation>.*?</math>")
     return [(key, re.sub(r"<[^>]*>", "", tex.sub(r"\1", words))) for key, words in found]
 
