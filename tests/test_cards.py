@@ -276,12 +276,15 @@ def test_the_verdict_counts_selective_filters(selective, verdict):
 
 
 def test_a_prior_holds_back_a_layer_whose_median_optimum_stays_below_the_best_patch():
-    early = {
-        "early": np.array(["conv2", "conv3"]),
-        "conv2_reached": np.array([[2.0, 3, 4], [0.5, 0.9, 1.5]]),
-        "conv3_reached": np.array([[2.0, 3, 4], [0.5, 1.1, 1.5]]),
-    }
-    assert cards.held_back(early) == ["conv2"]
+    card = few_cards(
+        early=np.array(["conv2", "conv3"]),
+        conv2_reached=np.array([[2.0, 3, 4], [0.5, 0.9, 1.5]]),
+        conv3_reached=np.array([[2.0, 3, 4], [0.5, 1.1, 1.5]]),
+    )
+    reached = cards.reached_by_layer(card, "conv4")
+    assert reached.loc["free pixels"].tolist() == [3, 3, 0.5]  # conv4: 2, 0.5, undefined, -1
+    assert reached.loc["power spectrum"].tolist() == [0.9, 1.1, 0]  # conv4: 1, 0, undefined, -1
+    assert cards.held_back(reached) == ["conv2", "conv4"]
 
 
 def test_tables_and_choices_by_hand():

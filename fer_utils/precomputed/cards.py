@@ -10,7 +10,7 @@ the network.
 - ``normalised``  an activation between the median face (0) and the strongest (1)
 - ``selective``   filters that tell the class better than untrained ones;  ``verdict``
 - ``held_back``   layers whose optima stay below the strongest patch: the prior limits them
-- ``by_filter``, ``by_class``, ``sheet_order``, ``closer``   tables and choices for the figures
+- ``reached_by_layer``, ``by_filter``, ``by_class``, ``sheet_order``, ``closer``   tables and choices for the figures
 - ``check``       the cards are this network's
 """
 
@@ -269,12 +269,19 @@ def verdict(card: dict) -> str:
     return "some" if share > 3 * (1 - QUANTILE) else "none"
 
 
-def held_back(card: dict) -> list[str]:
-    """The convolutions between first and last whose optima the power-spectrum prior holds back:
+def reached_by_layer(card: dict, last: str) -> pd.DataFrame:
+    """Median normalised activation of the optima: a row a prior, a column a layer, ``last`` last."""
+    medians = {label: np.median(card[f"{label}_reached"], axis=1) for label in card["early"]}
+    medians[last] = [np.nanmedian(normalised(card, kind)) for kind in ("free", "spectrum")]
+    return pd.DataFrame(medians, index=["free pixels", "power spectrum"], dtype=float)
 
-    the median one excites its filter less than the strongest real patch does.
+
+def held_back(reached: pd.DataFrame) -> list[str]:
+    """The layers that the power-spectrum prior holds back, of ``reached_by_layer``:
+
+    the median optimum excites its filter less than the strongest real patch does.
     """
-    return [label for label in card["early"] if np.median(card[f"{label}_reached"][1]) < 1]
+    return list(reached.columns[reached.loc["power spectrum"] < 1])
 
 
 def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
