@@ -2,12 +2,13 @@
 
 Floors, each importing only from those below it::
 
-    5  report · explore · predict · results
-    4  precomputed · train · evaluation
+    6  report · explore · predict · results
+    5  precomputed
+    4  train · evaluation
     3  runs · plotting
     2  saliency · filters
-    1  synthetic · metrics · derivations · inspection · model
-    0  data · commandline
+    1  synthetic · metrics · derivations · model
+    0  data · inspection · commandline · revision
 """
 
 __version__ = "1.0.0"

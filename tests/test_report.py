@@ -14,8 +14,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from fer_utils import precomputed
 from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, render
-from fer_utils.report.__main__ import main, missing_results
+from fer_utils.report.__main__ import main
 
 
 def png(width=8, height=4) -> bytes:
@@ -96,7 +97,7 @@ def whole_run(folder, *missing):
              "notes": ["numbers read as 0=Angry"]}  # fmt: skip
     (folder / "config.json").write_text(json.dumps({"data": facts, "recipe": {"seed": 7}}))
     (folder / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
-    for name in missing_results(folder):
+    for name in precomputed.missing(folder):
         if name not in missing:
             (folder / "precomputed" / f"{name}.npz").touch()
 

@@ -40,9 +40,9 @@ def test_faces_have_the_declared_shapes(some):
 @pytest.mark.parametrize(
     "preset, checksum",
     [
-        ("default", "380050a4c7bd6d091ebf316ab63907f70854df95d03c1609059ef977afa0933e"),
-        ("hard", "6a446111140d12ce36030f78232d84f95ca4ae131e832a5347dcd6b34f1cf740"),
-        ("shortcut", "f46fbe752aaea27d506b8a71b3265f80f6d5acc6098bc6082e0ba7cdc445636f"),
+        ("default", "6657c303ffeb556ee67d772549f3f1067a5deabbf1c1870b487828339a23a8ee"),
+        ("hard", "8aa560d2928327e98771e03dc316f944097ac034c4146268fa29dd941fa7d0b6"),
+        ("shortcut", "063408955d2bf1cd7c0840a6900ccd4253047c37bf569de9d06d382ec12e2e9a"),
     ],
 )
 def test_faces_stay_the_same_to_the_bit(preset, checksum):

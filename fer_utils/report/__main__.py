@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from fer_utils import revision
 from fer_utils.commandline import run_command
+from fer_utils.precomputed import missing
 from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint
 
 
@@ -133,7 +134,7 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    lacking = missing_results(run) if whole else []
+    lacking = missing(run) if whole else []
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
     for step in steps:
@@ -142,12 +143,6 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
         if status := subprocess.run(command, cwd=ROOT, env=environment).returncode:
             return status
     return 0
-
-
-def missing_results(run: Path) -> list[str]:
-    """Which precomputed results, of those that every run has, a run still lacks."""
-    wanted = ("dataset", "copies", "class_maps", "filters")
-    return [name for name in wanted if not (run / "precomputed" / f"{name}.npz").is_file()]
 
 
 def tell_faces(run: Path) -> None:
