@@ -50,9 +50,10 @@ def read_path(path: Path, classes=None) -> Faces:
 
 def split_of_place(path: Path) -> str | None:
     """The split that the path itself names, where it has no other word: ``fer/test/0000.parquet``."""
+    path = Path(os.path.abspath(path))
     names = [path.name.partition(".")[0]]
     if not os.path.isdir(path):
-        names.append(path.absolute().parent.name)
+        names.append(path.parent.name)
     return next(filter(None, (split_named(name, alone=True) for name in names)), None)
 
 
@@ -96,7 +97,8 @@ def read_tree(files: list[File], given: Given, unpacking: Unpacking, depth: int 
         raise DataError(
             f"{given.name}: no set of faces among its files: {told}; expected {LAYOUTS}"
         )
-    others = [file for file in files if file not in set(used)]
+    read = {file.name for file in used}
+    others = [file for file in files if file.name not in read]
     raw.notes += [left_out(others)] if others else []
     return raw
 
