@@ -102,7 +102,9 @@ def _copied(value, memo):
     if kind in (dict, OrderedDict):
         copies = kind(value)
         for key, entry in value.items():
-            if type(entry) not in PLAIN:
+            if type(entry) is OrderedDict and not entry:  # a module has a dozen
+                copies[key] = OrderedDict()
+            elif type(entry) not in PLAIN:
                 copies[key] = _copied(entry, memo)
         return copies
     if kind in (tuple, set):
