@@ -3,6 +3,7 @@
 #   RUN=NAME      which run (default fer2013); a name that is not there is trained first
 #   DATA=PATH     FER2013 in any layout; without it a new run learns from synthetic faces
 #   VOTES=PATH    fer2013new.csv of FER+        FACES=0  leave single real faces out of the pages
+#   CLASSES=A,B,… what the numbers 0, 1, … of DATA mean    CODE=1   print the code in the PDF
 #   EPOCHS= SEED= VARIANT= RECIPE=                  for `make train`; more in its --help
 #   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
 #
@@ -14,6 +15,7 @@ JOBS ?= 2
 PARALLEL := -p no:nbval -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
+export FER_CLASSES := $(or $(CLASSES),$(FER_CLASSES))
 export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)
@@ -44,7 +46,7 @@ help:
 
 report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
 	@$(PYTHON) -m fer_utils.report --run $(RUN) --build "$(BUILD)" --jobs $(JOBS) \
-	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces)
+	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces) $(if $(filter 1,$(CODE)),--code)
 
 lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
@@ -63,7 +65,8 @@ filters: $(READY) ## compute the filter cards of RUN anew and store them in it (
 
 notebooks: $(READY) ## refresh the stored outputs of every chapter (without the real images)
 	@FER_DATA= FER_VOTES= $(PYTHON) -m jupyter nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False --log-level WARN $(CHAPTERS)
+	    --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
+	    --log-level WARN $(CHAPTERS)
 
 figures: $(READY) ## write the READMEs' pictures and the overview anew, from the stored notebooks
 	@$(PYTHON) -m fer_utils.report.figures

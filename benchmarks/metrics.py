@@ -16,6 +16,7 @@ from fer_utils import metrics
 from fer_utils.runs import Run, RunError
 
 COVERAGE = np.arange(1, 21) / 20
+CLASSES = "abcdefg"
 
 
 def predictions():
@@ -34,6 +35,7 @@ def predictions():
 def seconds(work):
     taken = []
     for _ in range(5):
+        metrics.crossed_draws.cache_clear()
         began = time.process_time()
         work()
         taken.append(time.process_time() - began)
@@ -41,18 +43,24 @@ def seconds(work):
 
 
 def race(labels, p):
-    matrix = metrics.confusion_matrix(labels, p.argmax(axis=1), 7)
-    classes = list("abcdefg")
+    matrix, five = metrics.confusion_matrix(labels, p.argmax(axis=1), 7), np.stack([p] * 5)
     for name, limit, work in (
-        ("10,000 draws of the matrix: all scores", 1, lambda: metrics.bootstrap_scores(matrix)),
-        ("10,000 draws: F1 of every class", 1, lambda: metrics.per_class(matrix, classes)),
+        ("all scores with intervals, one network", 1, lambda: metrics.crossed_scores(labels, [p])),
         (
-            "2,000 draws of NLL, Brier, ECE, top-2, risk curve",
+            "all scores with intervals, five networks",
             3,
-            lambda: metrics.bootstrap_probabilities(labels, p, coverage=COVERAGE),
+            lambda: metrics.crossed_scores(labels, five),
         ),
+        (
+            "pairs of five networks",
+            3,
+            lambda: metrics.crossed_pairs(labels, five.argmax(2), CLASSES),
+        ),
+        ("pairs of one, every one against every other", 1, lambda: metrics.pairs(matrix, CLASSES)),
+        ("precision, recall, F1 of every class", 1, lambda: metrics.per_class(matrix, CLASSES)),
+        ("ECE with its null band", 1, lambda: metrics.calibration_error(labels, p)),
     ):
-        print(f"{name:52} {seconds(work):6.3f} s  (to reach: {limit} s)")
+        print(f"{name:45} {seconds(work):6.3f} s  (to reach: {limit} s)")
 
 
 def coverage(labels, p, worlds=1000):
@@ -60,52 +68,39 @@ def coverage(labels, p, worlds=1000):
     rng, n = np.random.default_rng(0), len(labels)
     matrix = metrics.confusion_matrix(labels, p.argmax(axis=1), 7)
     truth, inside = metrics.scores(matrix), {}
-    cells = np.zeros((7, 7))
-    classes = list(range(7))
-    share, pairs = metrics.shares(matrix), metrics.pairs(matrix * 10**6, classes)
-    value = pairs.set_index(["first", "second"])["confusability"]
+    cells, share = np.zeros((7, 7)), metrics.shares(matrix)
+    pairs = metrics.pairs(matrix * 10**6, CLASSES).set_index(["first", "second"])
     together = 0
     for seed in range(worlds):
         drawn = rng.multinomial(n, matrix.ravel() / n).reshape(7, 7)
-        found = metrics.bootstrap_scores(drawn, draws=1000, seed=seed)
-        for name in truth:
-            inside[name] = inside.get(name, 0) + (found[name][1] <= truth[name] <= found[name][2])
+        again = metrics.scores(metrics.resampled(drawn, seed=seed))
+        for name, value in truth.items():
+            lo, hi = np.quantile(again[name], [0.025, 0.975])
+            inside[name] = inside.get(name, 0) + (lo <= value <= hi)
         lo, hi = metrics.wilson(drawn, np.broadcast_to(drawn.sum(axis=1, keepdims=True), (7, 7)))
         cells += (lo <= share) & (share <= hi)
-        if seed % 4 == 0:
-            table = metrics.pairs(drawn, classes)
-            order = list(zip(table["first"], table["second"], strict=True))
-            true = value.loc[order].to_numpy()
-            together += not any(
-                true[above - 1] < true[at] for at, row in enumerate(table["below"]) for above in row
-            )
+        table = metrics.pairs(drawn, CLASSES)
+        order = list(zip(table["first"], table["second"], strict=True))
+        true = pairs["confusability"].loc[order].to_numpy()
+        together += not any(
+            true[above - 1] < true[at] for at, row in enumerate(table["below"]) for above in row
+        )
     for name, count in inside.items():
-        print(f"{name:24} {count / worlds:.3f}")
-    frequent = matrix >= 10
-    print(f"cells with n·p ≥ 10      {cells[frequent].mean() / worlds:.3f} in the mean,", end="")
-    print(f" {cells[frequent].min() / worlds:.3f} … {cells[frequent].max() / worlds:.3f}")
-    rare = (matrix > 0) & ~frequent
-    if rare.any():
-        print(f"rarer cells              {cells[rare].mean() / worlds:.3f} in the mean,", end="")
-        print(f" {cells[rare].min() / worlds:.3f} … {cells[rare].max() / worlds:.3f}")
-    print(f"ranks of all pairs together {together / (worlds / 4):.3f}")
-    truth, inside = metrics.probability_scores(labels, p), {}
-    risk = metrics.risk_coverage(labels, p, COVERAGE)
-    for seed in range(worlds // 4):
+        print(f"{name:28} {count / worlds:.3f}")
+    frequent, rare = matrix >= 10, (matrix > 0) & (matrix < 10)
+    for name, part in (("cells with n·p ≥ 10", frequent), ("rarer cells", rare)):
+        found = cells[part] / worlds
+        if part.any():
+            print(f"{name:28} {found.mean():.3f} ({found.min():.3f} … {found.max():.3f})")
+    print(f"{'ranks of all pairs together':28} {together / worlds:.3f}")
+    risk = metrics.accuracy_by_coverage(labels, p, COVERAGE)["accuracy"]
+    held = np.zeros(len(COVERAGE))
+    for _ in range(worlds):
         at = rng.integers(n, size=n)
-        found = metrics.bootstrap_probabilities(
-            labels[at], p[at], draws=300, seed=seed, coverage=COVERAGE
-        )
-        for name, expected in truth.items():
-            inside[name] = inside.get(name, 0) + (found[name][1] <= expected <= found[name][2])
-        _, lo, hi = found["risk"]
-        inside["risk"] = inside.get("risk", 0) + ((lo <= risk) & (risk <= hi))
-    for name, count in inside.items():
-        count = np.atleast_1d(count) / (worlds // 4)
-        print(
-            f"{name:24} {count.mean():.3f}",
-            "" if len(count) == 1 else f"({count.min():.3f} at least)",
-        )
+        found = metrics.accuracy_by_coverage(labels[at], p[at], COVERAGE)
+        held += (found["lo"] <= risk) & (risk <= found["hi"])
+    held /= worlds
+    print(f"{'accuracy by coverage':28} {held.mean():.3f} ({held.min():.3f} … {held.max():.3f})")
 
 
 if __name__ == "__main__":

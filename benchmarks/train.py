@@ -5,7 +5,7 @@
 - ``original``  JPEG files decoded by PIL one by one, a DataLoader with as many workers as there
   are threads, float32 in torch's default layout, Adam
 - ``ours``      ``fer_utils.train.loop``: uint8 set on the device, augmentation by batch,
-  channels-last, the quicker precision of a short trial, Nesterov momentum
+  channels-last, bfloat16 where the processor has units for it, Nesterov momentum
 
 The same network, batches of 128 and the same faces (synthetic; the content doesn't matter),
 scoring left out. The last column is the useful work, 3 × 2 × multiply-adds a face, as a share of
@@ -25,8 +25,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from fer_utils import synthetic, train
-from fer_utils.model import NETWORKS, FerCNN, layers
-from fer_utils.train.loop import fastest_precision
+from fer_utils.model import FerCNN, layers
 
 BATCH, WARM = 128, 16
 
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=64)
     args = parser.parse_args()
     macs = 3 * sum(row["macs"] for row in layers(FerCNN()))
-    precision = fastest_precision(NETWORKS["FerCNN"], args.device)
+    precision = train.best_precision(args.device)
     faces = synthetic.faces((WARM + args.steps) * BATCH)
     faces = replace(faces, split=np.full(len(faces), "Training"))
     rows = [

@@ -6,8 +6,8 @@ A line of the file is what ``python -m fer_utils.train`` takes, `#` begins a com
 
     --run fer2013 --variant seed-1 --seed 1 --no-private
 
-All lines are read before anything trains, and an unknown option is refused. A fit that is whole
-is skipped, one that was interrupted goes on from its last epoch, and one that fails lets the next
+All lines are read before anything trains; an unknown option or value is refused. A fit that is
+whole is skipped, one that was interrupted goes on from its last epoch, and one that fails lets the next
 begin; its words lie in FILE.d/. Runs and faces are found as always (FER_RUNS, FER_DATA). With
 several workers each fit has one thread.
 """
@@ -31,7 +31,12 @@ def read_queue(path: Path) -> list[tuple[list[str], argparse.Namespace]]:
     for number, words in enumerate(lines, 1):
         parser.prog = f"{path}:{number}"
         if words:
-            fits.append((words, parser.parse_args(words)))
+            args = parser.parse_args(words)
+            try:
+                train.chosen_recipe(args)
+            except ValueError as error:
+                parser.error(str(error))
+            fits.append((words, args))
     return fits
 
 

@@ -2,13 +2,12 @@
 
 Floors, each importing only from those below it::
 
-    6  explore
-    5  report · predict · precomputed · results
-    4  train
-    3  runs · plotting · evaluation
+    5  report · explore · predict · results
+    4  precomputed · train · evaluation
+    3  runs · plotting
     2  saliency · filters
-    1  synthetic · metrics · derivations · anatomy · cones · model
-    0  data · chains · inspection · revision
+    1  synthetic · metrics · derivations · inspection · model
+    0  data · commandline
 """
 
 __version__ = "1.0.0"

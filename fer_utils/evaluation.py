@@ -1,34 +1,104 @@
-"""Can an attribution map be trusted? Scores against a known truth, and controls that know nothing.
+"""Can an attribution map be trusted? Settings, scores on known truth, controls, and verdicts.
 
-``maps`` are (n, 1, h, w), larger = more important: hand over ``importance(map)``, or use
-``METHODS``, which knows for each method whether its sign is evidence or direction. ``masks``
-are (n, h, w) or (n, 1, h, w), true where the expression lies. Every score is one number a
-face, so that intervals can be drawn over faces.
+``METHODS`` is the one table of how maps are made, for chapters, scores, panels and predict.
+``importance(name, …)`` gives maps (n, 1, h, w), larger = more important: the magnitude where a
+map's sign is a direction ('brighter helps'), else the signed map. ``masks`` are (n, h, w) or
+(n, 1, h, w), true where the expression lies. Every score is one number a face.
 
 =================== ======================================================= ==============
 score               question                                                good
 =================== ======================================================= ==============
-pointing_game       does the strongest pixel lie in the mask?               high
-mass_in_mask        what share of the map lies in the mask?                 high
-rank_accuracy       of the |mask| strongest pixels, how many lie in it?     high
+pointing game       does the strongest pixel lie in the mask?               high
+relevance mass      what share of the positive part lies in the mask?       high
+rank accuracy       of the |mask| strongest pixels, how many lie in it?     high
 deletion            class probability while the strongest go first          low
 insertion           the same while they come back first                     high
 random network      rank correlation with its map of the same face          low
-cascading           the same, layer by layer from the output                falling
+cascading           the same, layer by layer from the output                low
 stability           rank correlation with the map of a noisy face           high
 =================== ======================================================= ==============
 
-Zhang et al. 2018 (arXiv:1608.00507), Arras et al. 2022 (arXiv:2003.07258), Petsiuk et al.
-2018 (arXiv:1806.07421), Adebayo et al. 2018 (arXiv:1810.03292). No score says it all: the
-three controls show what each is worth. A centre prior alone inserts well on faces.
+Pixels of equal importance share: the pointing game and rank accuracy are means over every order
+of them, deletion and insertion take them in one random order. The verdicts at the end read the
+stored results ``scores`` and ``shortcut`` of ``fer_utils.precomputed``.
+
+Zhang et al. 2018 (arXiv:1608.00507), Arras et al. 2022 (arXiv:2003.07258), Petsiuk et al. 2018
+(arXiv:1806.07421), Adebayo et al. 2018 (arXiv:1810.03292). A low rank correlation is no merit of
+its own, noise has it too: Binder et al. 2023 (arXiv:2211.12486).
 """
 
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import saliency
-from .anatomy import checked, private_copy, whole_number
+from fer_utils import metrics, saliency, synthetic
+from fer_utils.inspection import (
+    calls,
+    check_target,
+    chunk_size,
+    class_indices,
+    explained,
+    whole_number,
+)
+
+MASK_SCORES = ("pointing game", "relevance mass", "rank accuracy")
+FILL_SCORES = ("deletion", "insertion")
+RANK_SCORES = ("random network", "cascading", "stability")
+ALL_SCORES = MASK_SCORES + FILL_SCORES + RANK_SCORES
+
+VISIBLE = 8  # grey levels of 255: a pixel that changes by more carries the expression
+COMPLETE = 0.01  # of the logits' difference: what integrated gradients may miss
+BLANK = 5  # grey levels of standard deviation: fourteen black pictures of FER2013 have less
+IGNORES = 0.5  # rank correlation above which a map hardly depends on the weights
+MATTERS = 0.02  # a lead below this is not spoken of, however significant
+LEVEL = 0.05  # of a family of tests, shared out evenly among them
+RESAMPLES = 5000
+
+
+# ---- how a map is made ------------------------------------------------------------------------
+
+
+def converged_gradients(model, images, target, baseline=0, most=6400):
+    """Integrated gradients, each face with as many points as it needs to be complete.
+
+    From 50 on the points are doubled, up to ``most``, for the faces whose map misses the
+    difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that is more.
+    """
+    target = class_indices(images, target)
+    baseline = saliency.like(baseline, images, "baseline")
+    maps, steps = torch.empty_like(images), 50
+    rest = torch.arange(len(images))
+    while len(rest):
+        of = model, images[rest], target[rest]
+        maps[rest] = saliency.integrated_gradients(*of, steps=steps, baseline=baseline[rest])
+        missed = saliency.completeness_error(*of, maps[rest], baseline=baseline[rest])
+        gain = maps[rest].sum((1, 2, 3)) - missed
+        steps *= 2
+        if steps > most:
+            break
+        rest = rest[missed.abs() > COMPLETE * gain.abs().clamp(min=1)]
+    return maps
+
+
+def _smoothgrad(model, images, target):
+    chance = torch.Generator(images.device).manual_seed(0)
+    return saliency.smoothgrad(model, images, target, samples=50, noise=0.15, generator=chance)
+
+
+def _from_blur(model, images, target):
+    return converged_gradients(model, images, target, saliency.blurred(images))
+
+
+def _hide_by_blur(model, images, target):
+    return saliency.occlusion(model, images, target, fill=saliency.blurred(images))
 
 
 def centre_prior(images):
@@ -44,75 +114,118 @@ def edges(images):
     """Control: Sobel's edge strength, which never asks the network."""
     sobel = torch.tensor([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]]).to(images)
     grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    return (
-        F.conv2d(grey, sobel[None, None]) ** 2 + F.conv2d(grey, sobel.T[None, None]) ** 2
-    ).sqrt()
+    down, across = (F.conv2d(grey, kernel[None, None]) for kernel in (sobel, sobel.T))
+    return (down**2 + across**2).sqrt()
 
 
 def random_map(images):
     """Control: noise, the same at each call."""
-    generator, shape = torch.Generator().manual_seed(0), (len(images), 1, *images.shape[2:])
-    return torch.rand(shape, generator=generator, dtype=images.dtype).to(images.device)
+    chance = torch.Generator().manual_seed(0)
+    shape = len(images), 1, *images.shape[2:]
+    return torch.rand(shape, generator=chance, dtype=images.dtype).to(images.device)
 
 
-def magnitude(maps):
-    """|map|: for gradients, whose sign says 'brighter' or 'darker', not 'for' or 'against'."""
-    return maps.abs().sum(1, keepdim=True)
+@dataclass(frozen=True)
+class Method:
+    """``maps(model, images, target)``, and how to read what it gives.
+
+    Attributes:
+        direction: its sign says 'brighter' or 'darker', not 'for' or 'against'.
+        blurred: it fills with the blurred face, as deletion and insertion do.
+    """
+
+    maps: Callable
+    direction: bool = False
+    blurred: bool = False
+
+    @property
+    def unit(self) -> str:
+        return "logit per s.d." if self.direction else "logit (nats)"
 
 
-def evidence(maps):
-    """The part of a map that speaks for the class."""
-    return maps.sum(1, keepdim=True).clamp(min=0)
-
-
-METHODS = {  # name: (map of (model, images, target), what of it is importance)
-    "gradient": (saliency.gradient, magnitude),
-    "gradient × input": (saliency.gradient_times_input, evidence),
-    "SmoothGrad": (saliency.smoothgrad, magnitude),
-    "integrated gradients": (saliency.integrated_gradients, evidence),
-    "Grad-CAM": (saliency.grad_cam, evidence),
-    "HiResCAM": (saliency.hires_cam, evidence),
-    "guided backprop": (saliency.guided_backprop, magnitude),
-    "occlusion": (saliency.occlusion, evidence),
-    "control: centre prior": (lambda model, images, target: centre_prior(images), evidence),
-    "control: edges": (lambda model, images, target: edges(images), evidence),
-    "control: random": (lambda model, images, target: random_map(images), evidence),
+METHODS = {
+    "gradient": Method(saliency.gradient, direction=True),
+    "gradient × input": Method(saliency.gradient_times_input),
+    "SmoothGrad": Method(_smoothgrad, direction=True),
+    "integrated gradients": Method(converged_gradients),
+    "integrated gradients (blurred)": Method(_from_blur, blurred=True),
+    "Grad-CAM": Method(saliency.grad_cam),
+    "HiResCAM": Method(saliency.hires_cam),
+    "guided backprop": Method(saliency.guided_backprop, direction=True),
+    "occlusion": Method(saliency.occlusion),
+    "occlusion (blurred)": Method(_hide_by_blur, blurred=True),
+    "control: centre prior": Method(lambda model, x, target: centre_prior(x)),
+    "control: edges": Method(lambda model, x, target: edges(x)),
+    "control: random": Method(lambda model, x, target: random_map(x)),
 }
 
 
-def importance(name, model, images, target, **options):
-    """The map of ``METHODS[name]`` as importance, 0 or more: (n, 1, h, w)."""
+def importance(name, model, images, target):
+    """The maps of ``METHODS[name]``, larger = more important: (n, 1, h, w)."""
     if name not in METHODS:
         raise ValueError(f"no method {name!r} (have: {', '.join(METHODS)})")
-    method, reading = METHODS[name]
-    return reading(method(model, images, target, **options))
+    method = METHODS[name]
+    maps = method.maps(model, images, target)
+    return (maps.abs() if method.direction else maps).sum(1, keepdim=True)
+
+
+# ---- scores against a mask --------------------------------------------------------------------
+
+
+def expressive_mask(faces: synthetic.SyntheticFaces, classes) -> np.ndarray:
+    """bool (n, 48, 48): pixels that change visibly when the label's action units go to rest."""
+    mask = np.zeros(faces.images.shape, bool)
+    for k, name in enumerate(classes):
+        rows = np.flatnonzero(faces.labels == k)
+        if len(rows) and synthetic.EMFACS[name]:
+            mask[rows] = synthetic.difference_map(faces[rows], name) > VISIBLE
+    return mask
 
 
 def pointing_game(maps, masks):
-    """1 where the strongest pixel lies in the mask, else 0: (n,)."""
+    """1 where the strongest pixel lies in the mask, else 0; of several strongest, the mean: (n,)."""
     maps, masks = _flat(maps, masks)
-    return masks.gather(1, maps.argmax(1, keepdim=True))[:, 0].to(maps)
+    strongest = maps == maps.amax(1, keepdim=True)
+    return (strongest & masks).sum(1) / strongest.sum(1)
 
 
-def mass_in_mask(maps, masks):
-    """Share of the map's mass within the mask: (n,), NaN for an empty map."""
+def relevance_mass(maps, masks):
+    """Share of the map's positive part within the mask: (n,), NaN where nothing is positive."""
     maps, masks = _flat(maps, masks)
-    maps = maps.clamp(min=0)
-    return (maps * masks).sum(1) / maps.sum(1)
+    positive = maps.clamp(min=0)
+    return (positive * masks).sum(1) / positive.sum(1)
 
 
 def rank_accuracy(maps, masks):
     """Of the |mask| strongest pixels, the share within the mask: (n,), NaN for an empty mask."""
     maps, masks = _flat(maps, masks)
-    rank = maps.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    size = masks.sum(1, keepdim=True)
-    return ((rank < size) & masks).sum(1) / size[:, 0].to(maps)
+    size = masks.sum(1)
+    level = maps.sort(dim=1, descending=True).values.gather(1, (size - 1).clamp(min=0)[:, None])
+    above, tied = maps > level, maps == level
+    share_of_tied = (tied & masks).sum(1) / tied.sum(1)
+    return ((above & masks).sum(1) + (size - above.sum(1)) * share_of_tied) / size
 
 
-def mass_by_part(maps, parts):
-    """Share of the map's mass within each part, parts (n, p, h, w): (n, p)."""
-    mass = maps.clamp(min=0).sum(1, keepdim=True)
-    return (mass * parts.to(mass)).sum((2, 3)) / mass.sum((1, 2, 3))[:, None]
+def inside_ratio(maps, masks):
+    """Mean importance inside the mask over that outside, one number for all faces together."""
+    maps, masks = _flat(maps, masks)
+    known = masks.any(1)
+    maps, masks = maps[known], masks[known]
+    return float(maps[masks].mean() / maps[~masks].mean())
+
+
+def _flat(maps, masks):
+    masks = torch.as_tensor(masks, device=maps.device)
+    if masks.ndim == 3:
+        masks = masks[:, None]
+    if maps.ndim != 4 or maps.shape[1] != 1 or masks.shape != maps.shape:
+        raise ValueError(
+            f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must both be (n, 1, h, w)"
+        )
+    return maps.flatten(1), masks.flatten(1).bool()
+
+
+# ---- scores against the network ---------------------------------------------------------------
 
 
 def deletion(model, images, target, maps, fill=None, steps=24):
@@ -131,22 +244,33 @@ def insertion(model, images, target, maps, fill=None, steps=24):
 
 def _curve(model, images, target, maps, fill, steps, removing):
     whole_number(steps=steps)
-    twin, target = checked(model, images, target)
     if maps.ndim != 4 or len(maps) != len(images) or maps.shape[2:] != images.shape[2:]:
         raise ValueError(f"maps {tuple(maps.shape)} do not fit images {tuple(images.shape)}")
     cover = saliency.blurred(images) if fill is None else saliency.like(fill, images, "fill")
-    rank = maps.sum(1).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    rank = rank.view(len(images), 1, *images.shape[2:])
+    rank = _ranks(maps.sum(1).flatten(1)).view(len(images), 1, *images.shape[2:])
+    pixels = rank[0].numel()
     curve = []
-    for share in torch.linspace(0, 1, steps + 1).tolist():
-        first = rank < round(share * rank[0].numel())
-        mixed = torch.where(first, cover, images) if removing else torch.where(first, images, cover)
-        with torch.no_grad():
-            p = [
-                twin(x).softmax(1).gather(1, t[:, None]) for x, t in saliency.chunks(mixed, target)
-            ]
-        curve.append(torch.cat(p))
+    with explained(model) as net, torch.no_grad():
+        target = check_target(net, images, target)
+        for share in torch.linspace(0, 1, steps + 1).tolist():
+            first = rank < round(share * pixels)
+            mixed = torch.where(first == removing, cover, images)
+            parts = mixed.split(chunk_size(images))
+            probability = torch.cat([net(part).softmax(1) for part in parts])
+            curve.append(probability.gather(1, target[:, None]))
     return torch.cat(curve, dim=1)
+
+
+def _ranks(flat):
+    """Place of each pixel of (n, pixels), 0 the strongest; equal ones in a fixed random order."""
+    n, pixels = flat.shape
+    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(0)).to(flat.device)
+    order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
+    places = torch.arange(pixels, device=flat.device).expand(n, -1)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+# ---- sanity checks ----------------------------------------------------------------------------
 
 
 def rank_correlation(a, b):
@@ -159,49 +283,260 @@ def rank_correlation(a, b):
 
 
 def randomised(model, seed=0, only=None):
-    """A copy with freshly initialised layers: all, or those named in ``only``."""
-    twin = private_copy(model).requires_grad_(True)
+    """A copy in eval mode with freshly initialised layers: all, or those named in ``only``.
+
+    They draw one after the other, from the output down or in the order of ``only``: with one
+    seed a longer list begins with the same weights.
+    """
+    try:
+        net = copy.deepcopy(model).eval()
+    except Exception as error:
+        raise ValueError(f"the model can't be copied to be randomised: {error}") from error
+    layers = [name for name, module in net.named_modules() if hasattr(module, "reset_parameters")]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name, module in twin.named_modules():
-            if hasattr(module, "reset_parameters") and (only is None or name in only):
-                module.reset_parameters()
-    return twin
+        for name in reversed(layers) if only is None else only:
+            net.get_submodule(name).reset_parameters()
+    return net
 
 
 def cascading_randomisation(method, model, images, target, seed=0):
-    """[(layer, ρ (n,))] of each Conv2d and Linear, all from the output down to it randomised."""
-    before, result, gone = method(model, images, target), [], set()
-    for name, module in reversed(list(model.named_modules())):
+    """{layer: maps} with all layers from the output down to that Conv2d or Linear randomised.
+
+    The first are of the ``"trained"`` network. Layers are in the order of their calls and keep
+    the random weights that they once got, so that each step differs from the one before in one
+    layer alone.
+    """
+    with explained(model) as net:
+        called = {name: module for name, module, *_ in calls(net, images[:1])}
+    result, gone = {"trained": method(model, images, target)}, []
+    for name, module in reversed(called.items()):
         if hasattr(module, "reset_parameters"):
-            gone.add(name)
+            gone.append(name)
         if isinstance(module, nn.Conv2d | nn.Linear):
-            after = method(randomised(model, seed, gone), images, target)
-            result.append((name, rank_correlation(before, after)))
+            result[name] = method(randomised(model, seed, gone), images, target)
     return result
 
 
-def stability(method, model, images, target, noise=0.05, samples=4, seed=0):
+def stability(method, model, images, target, noise=0.05, samples=2, seed=0):
     """Mean rank correlation of a face's map with those of the face under slight noise: (n,).
 
     The noise is normal with ``noise`` times the face's own range as its standard deviation.
     """
-    generator = torch.Generator().manual_seed(seed)
+    chance = torch.Generator().manual_seed(seed)
     before = method(model, images, target)
-    spread = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    deviation = noise * (images.amax((1, 2, 3)) - images.amin((1, 2, 3))).view(-1, 1, 1, 1)
     total = 0
     for _ in range(samples):
-        drawn = torch.randn(images.shape, generator=generator, dtype=images.dtype).to(images.device)
-        total = total + rank_correlation(before, method(model, images + spread * drawn, target))
+        drawn = torch.randn(images.shape, generator=chance, dtype=images.dtype).to(images.device)
+        after = method(model, images + deviation * drawn, target)
+        total = total + rank_correlation(before, after)
     return total / samples
 
 
-def _flat(maps, masks):
-    masks = torch.as_tensor(masks, device=maps.device)
-    if masks.ndim == 3:
-        masks = masks[:, None]
-    if maps.ndim != 4 or maps.shape[1] != 1 or masks.shape != maps.shape:
-        raise ValueError(
-            f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must both be (n, 1, h, w)"
-        )
-    return maps.flatten(1), masks.flatten(1).bool()
+# ---- which faces to show ----------------------------------------------------------------------
+
+
+def _answered(run) -> pd.DataFrame:
+    """``run.predictions`` as row, label, answer, and the probabilities of answer and label."""
+    table, probability = run.predictions, run.predictions[list(run.classes)].to_numpy()
+    of_label = probability[np.arange(len(table)), table["label"]]
+    return table[["row", "label"]].assign(
+        answer=probability.argmax(1), of_answer=probability.max(1), of_label=of_label
+    )
+
+
+def surest_faces(run, rows=None) -> np.ndarray:
+    """For each class the row that is right with the highest probability.
+
+    Where none is right: the one that gives its class most. Only ``rows`` are looked at, all
+    where None; a class without a face there is left out.
+    """
+    table = _answered(run)
+    if rows is not None:
+        table = table[table["row"].isin(rows)]
+    table = table.assign(right=table["answer"] == table["label"])
+    return table.sort_values(["right", "of_label"]).groupby("label")["row"].last().to_numpy()
+
+
+def surest_mistakes(run, faces, most=2) -> pd.DataFrame:
+    """The mistakes of the highest probability, each another answer: columns row, answer, label.
+
+    ``faces``: the run's, the first rows of its set or all. A blank image is no face, and so no
+    mistake of the network's.
+    """
+    table = _answered(run)
+    table = table[(table["row"] < len(faces)) & (table["answer"] != table["label"])]
+    table = table[faces.images[table["row"]].std((1, 2)) >= BLANK]
+    table = table.sort_values("of_answer", ascending=False, kind="stable")
+    return table.drop_duplicates("answer").head(most).reset_index(drop=True)
+
+
+# ---- verdicts on the stored scores ------------------------------------------------------------
+
+
+def score_table(s: dict) -> pd.DataFrame:
+    """Rows (method, score): mean over faces and networks with its 95 % interval, lo to hi.
+
+    ``untrained``: the mean of the same method on networks of random weights, NaN where that was
+    not scored.
+    """
+    values = s["values"].astype(np.float64)
+    mean, lo, hi = metrics.crossed_interval(values)
+    untrained = np.full_like(mean, np.nan)
+    untrained[:, : len(MASK_SCORES)] = s["untrained"].astype(np.float64).mean((0, 3))
+    index = pd.MultiIndex.from_product(
+        [s["methods"].tolist(), s["scores"].tolist()], names=["method", "score"]
+    )
+    columns = {"mean": mean, "lo": lo, "hi": hi, "untrained": untrained}
+    return pd.DataFrame({name: column.ravel() for name, column in columns.items()}, index=index)
+
+
+def mean_scores(s: dict) -> pd.DataFrame:
+    """Method × score: mean over faces and networks."""
+    mean = np.nanmean(s["values"].astype(np.float64), axis=(0, 3))
+    return pd.DataFrame(mean, index=s["methods"].tolist(), columns=s["scores"].tolist())
+
+
+def asking(methods) -> list[str]:
+    """Those of the methods that ask the network."""
+    return [str(name) for name in methods if not str(name).startswith("control")]
+
+
+def best_control(s: dict, score: str) -> str:
+    """The control with the best mean on a score."""
+    means = mean_scores(s)[score].drop(asking(s["methods"]))
+    return means.idxmin() if score == "deletion" else means.idxmax()
+
+
+def leads(s: dict, score: str) -> dict[str, tuple[float, float]]:
+    """Method -> (mean lead over the best control, the smallest lower bound of any network).
+
+    On the scores against the mask the method's own map of a network with random weights is one
+    of the controls. The bounds are of a bootstrap over the same faces (paired), network by
+    network, with ``LEVEL`` shared out over all methods and scores that have controls.
+    """
+    methods, j = s["methods"].tolist(), s["scores"].tolist().index(score)
+    sign = -1 if score == "deletion" else 1
+    values = sign * s["values"][:, :, j].swapaxes(0, 1).astype(float)  # (methods, networks, faces)
+    asked = asking(methods)
+    controls = [of for of, name in zip(values, methods, strict=True) if name not in asked]
+    tests, found = len(asked) * len(MASK_SCORES + FILL_SCORES), {}
+    for name in asked:
+        i, rivals = methods.index(name), list(controls)
+        if score in MASK_SCORES:
+            rivals.append(s["untrained"][:, i, j].astype(float))
+        lead = values[i] - max(rivals, key=np.mean)
+        drawn = [metrics.crossed_means(of_network[None], RESAMPLES) for of_network in lead]
+        found[name] = float(lead.mean()), float(np.quantile(drawn, LEVEL / tests, axis=1).min())
+    return found
+
+
+def better_than_controls(s: dict, score: str) -> list[str]:
+    """Methods significantly better than every control on a score, in every network; best first.
+
+    A lead has to be ``MATTERS`` at least. Rank correlations have no control to beat; on deletion
+    and insertion, which fill with the blurred face, a method that does so too is left out.
+    """
+    if score in RANK_SCORES:
+        return []
+    lead = leads(s, score)
+    if score in FILL_SCORES:
+        lead = {name: found for name, found in lead.items() if not METHODS[name].blurred}
+    won = [name for name, (mean, bound) in lead.items() if bound > 0 and mean >= MATTERS]
+    return sorted(won, key=lambda name: -lead[name][0])
+
+
+def mask_wins(s: dict) -> dict[str, int]:
+    """Method -> on how many of the ``MASK_SCORES`` it is significantly better than the controls."""
+    won = [better_than_controls(s, score) for score in MASK_SCORES]
+    return {name: sum(name in names for names in won) for name in asking(s["methods"])}
+
+
+def ignoring_weights(s: dict) -> list[str]:
+    """Methods whose maps keep more than ``IGNORES`` of their order under random weights.
+
+    All at once, or on average layer by layer. They may find the expression and still show the
+    picture rather than what was learned, so they are not trusted. (The opposite is no merit:
+    noise keeps nothing.)
+    """
+    kept = mean_scores(s)[["random network", "cascading"]].max(axis=1)
+    return [name for name in asking(s["methods"]) if kept[name] > IGNORES]
+
+
+def most_trusted(s: dict, among=None) -> str | None:
+    """The method that depends on the weights and wins most ``MASK_SCORES``; None where none does.
+
+    Of several, the one of the highest rank accuracy.
+    """
+    wins, rank, out = mask_wins(s), mean_scores(s)["rank accuracy"], ignoring_weights(s)
+    names = [name for name in wins if wins[name] and name not in out]
+    names = [name for name in names if among is None or name in among]
+    return max(names, key=lambda name: (wins[name], rank[name]), default=None)
+
+
+# ---- verdicts on the planted mark -------------------------------------------------------------
+
+
+def mark_is_used(found: dict) -> bool:
+    """Whether the network trained with the mark recalls its class significantly less without it."""
+    n = int(found["tested"][0])
+    with_mark, without = (metrics.wilson(round(r * n), n) for r in found["recall"][1])
+    return bool(with_mark[0] > without[1])
+
+
+def pointing_at_mark(found: dict) -> pd.DataFrame:
+    """A row a method: how often it points at the mark, by a network that uses it and by a control.
+
+    Columns ``used`` and ``control`` (the network that never saw the mark; the same faces), their
+    paired ``difference`` with lo and hi, at ``LEVEL`` shared out over the methods.
+    """
+    control, used = found["pointing"].astype(np.float64)
+    outside = LEVEL / len(found["methods"]) / 2
+    drawn = metrics.crossed_means((used - control)[None], RESAMPLES)
+    lo, hi = np.quantile(drawn, (outside, 1 - outside), axis=-1)
+    return pd.DataFrame({
+        "used": used.mean(1), "control": control.mean(1),
+        "difference": (used - control).mean(1), "lo": lo, "hi": hi,
+    }, index=pd.Index(found["methods"].tolist(), name="method"))  # fmt: skip
+
+
+def showing_mark(found: dict) -> list[str]:
+    """Methods that point at the mark significantly more often where it is used; the most first.
+
+    By ``MATTERS`` at least.
+    """
+    table = pointing_at_mark(found).sort_values("difference", ascending=False, kind="stable")
+    return table.index[(table["lo"] > 0) & (table["difference"] >= MATTERS)].tolist()
+
+
+# ---- verdicts on mean maps --------------------------------------------------------------------
+
+
+def paired_difference(a, b) -> tuple[float, float]:
+    """Mean of a − b over the same faces, and its standard error."""
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)
+
+
+def class_against_others(values, labels, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each class's mean less the mean of the other classes' means, and its standard error: (classes,).
+
+    Faces of different classes are independent: the error of a mean over c classes is √(Σ e²) / c.
+    A class with fewer than two faces is NaN and is not among the others.
+    """
+    groups = [np.asarray(values, np.float64)[np.asarray(labels) == k] for k in range(classes)]
+    mean = np.array([g.mean() if len(g) > 1 else np.nan for g in groups])
+    error = np.array([g.std(ddof=1) / len(g) ** 0.5 if len(g) > 1 else np.nan for g in groups])
+    others = [np.flatnonzero(np.isfinite(mean) & (np.arange(classes) != k)) for k in range(classes)]
+    apart = [mean[k] - mean[o].mean() if len(o) else np.nan for k, o in enumerate(others)]
+    errors = [np.hypot(error[k], np.sqrt((error[o] ** 2).sum()) / max(len(o), 1))
+              for k, o in enumerate(others)]  # fmt: skip
+    return np.array(apart), np.array(errors)
+
+
+def map_agreement(maps, others) -> np.ndarray:
+    """Pearson's r of two stacks of maps (n, h, w), map by map: (n,); NaN where one is flat or NaN."""
+    pairs = zip(np.asarray(maps, np.float64), np.asarray(others, np.float64), strict=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])

@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 from fer_utils import evaluation
 from fer_utils.data import read_face
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.data.pictures import SUFFIXES
-from fer_utils.plotting import filter_words as words
+from fer_utils.data.formats import PICTURE_SUFFIXES
+from fer_utils.filters import stages
 from fer_utils.plotting import panels as draw
 from fer_utils.plotting import show
+from fer_utils.precomputed import cards
 from fer_utils.runs import Run
 
 MOST = 12  # faces of a cell that are shown
@@ -91,14 +92,17 @@ class Panel:
         self.controls = {label: widgets.Dropdown(description=label) for label in self.choice}
         for control in self.controls.values():
             control.observe(self.refresh, "value")
-        self.upload = widgets.FileUpload(
-            accept=",".join(SUFFIXES), description="a picture of yours"
-        )
-        self.upload.observe(self.uploaded, "value")
         self.shown = widgets.HTML()  # and not Image, which has no text alternative
-        self.choose(self.choice)
-        row = widgets.HBox([*self.controls.values(), *[self.upload] * bool(self.receive)])
+        row = widgets.HBox(list(self.controls.values()))
         row.layout.flex_flow = "row wrap"
+        if self.receive:
+            self.upload = widgets.FileUpload(
+                accept=",".join(PICTURE_SUFFIXES), description="a picture of yours"
+            )
+            self.upload.layout.width = "max-content"  # a button's own width cuts the text off
+            self.upload.observe(self.uploaded, "value")
+            row.children = (*row.children, self.upload)
+        self.choose(self.choice)
         return widgets.VBox([row, self.shown])
 
     def refresh(self, _=None) -> None:
@@ -198,10 +202,8 @@ def saliency(run: Run) -> Panel:
 
     Faces of the run's PrivateTest; where its images are not at hand, those of the run
     ``synthetic`` with that run's network. An uploaded picture is always read by ``run``.
-    Occlusion hides larger windows, farther apart, than in the chapter: 49 instead of 121, so that
-    it answers as soon as the others.
     """
-    methods = {k: m[0] for k, m in evaluation.METHODS.items() if not k.startswith("control")}
+    methods = evaluation.asking(evaluation.METHODS)
     source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
     tested = source.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:FACES]
     faces = source.faces(rows=tested)
@@ -211,26 +213,20 @@ def saliency(run: Run) -> Panel:
     }
 
     def options(_) -> dict[str, list[str]]:
-        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": list(methods)}
+        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": methods}
 
     def view(choice: dict) -> View:
         of, face, note = pictures[choice["face"]]
-        one, name, method = np.stack([face]), choice["class"], choice["method"]
+        one, name, method = np.stack([face]), choice["class"], evaluation.METHODS[choice["method"]]
         scores = of.predict(one)[0]
         k = int(scores.argmax()) if name == ANSWER else of.classes.index(name)
-        how = {
-            "SmoothGrad": {"generator": torch.Generator().manual_seed(0)},
-            "occlusion": {"size": 12, "stride": 6},
-        }.get(method, {})
-        map_ = methods[method](of.model(), of.scale(one), torch.tensor([k]), **how)
-        per_input = method in ("gradient", "SmoothGrad", "guided backprop")
-        unit = "logit per s.d." if per_input else "logit"
+        map_ = method.maps(of.model(), of.scale(one), torch.tensor([k]))[0, 0].numpy()
         told = (
             f"Face {choice['face']}, network {of.name}: {of.classes[scores.argmax()]} "
-            f"({scores.max():.0%}). Map: {method} for {of.classes[k]}; red, "
-            f"{'brighter helps' if per_input else 'speaks for'} it.{note}"
+            f"({scores.max():.0%}). Map: {choice['method']} for {of.classes[k]}; red, "
+            f"{'brighter helps' if method.direction else 'speaks for'} it.{note}"
         )
-        return View(told, draw.one_map(face, map_[0, 0].numpy(), unit, scores, of.classes))
+        return View(told, draw.one_map(face, map_, method.unit, scores, of.classes))
 
     def receive(name: str, content: bytes) -> dict:
         face, how = read_face(content, name)
@@ -241,51 +237,56 @@ def saliency(run: Run) -> Panel:
 
 
 def filters(run: Run) -> Panel:
-    """The card of a filter: conv1's kernels, optima of conv2, conv3 and the outputs, conv4's cards."""
-    cards, classes = run.read("filters"), run.classes
-    kernels = run.model().get_submodule("layer1.0").weight.detach()[:, 0].numpy()
-    names = {
-        "conv4": [str(k) for k in range(len(cards["plain"]))],
-        "conv3": [str(k) for k in cards["layer3_filters"]],
-        "conv2": [str(k) for k in cards["layer2_filters"]],
-        "conv1": [str(k) for k in range(len(kernels))],
-        "outputs": list(classes),
-    }
+    """The card of a filter: the first layer's kernels, optima of those between and of the
+    outputs, all that is known of the last layer's."""
+    card, classes = run.read("filters"), run.classes
+    (first, layer), *_, (last, _) = stages(run.model())
+    kernels = run.model().get_submodule(layer).weight.detach()[:, 0].numpy()
+    names = {last: [str(k) for k in range(len(card["free"]))]}
+    names |= {label: [str(k) for k in card[f"{label}_filters"]] for label in card["early"][::-1]}
+    names |= {first: [str(k) for k in range(len(kernels))], "outputs": list(classes)}
 
     def options(choice: dict) -> dict[str, list[str]]:
-        return {"layer": list(names), "filter": names[choice.get("layer", "conv4")]}
+        return {"layer": list(names), "filter": names[choice.get("layer", last)]}
 
     def view(choice: dict) -> View:
-        layer, place = choice["layer"], names[choice["layer"]].index(choice["filter"])
-        if layer == "conv4":
-            return View(on_card(cards, place, classes), draw.one_card(cards, place, classes))
-        if layer == "conv1":
-            told = f"Kernel {place} of conv1 as it is: what it weighs up (red) and down (blue)."
-            return View(told, draw.one_picture(kernels[place], "weight"))
-        if layer == "outputs":
-            picture, best = cards["outputs_natural"][place], cards["outputs"][:, place]
-            told = (
-                f"The natural optimum of the output {choice['filter']}: {best[1] / best[2]:.1f} "
-                "times the logit of the face that excites it most."
+        label, name = choice["layer"], choice["filter"]
+        place = names[label].index(name)
+        if label == last:
+            pictures = {
+                title.replace("\n", " "): (card[kind][place], cards.normalised(card, kind)[place])
+                for kind, title in cards.KINDS.items()
+            }
+            tuning, fall = card["tuning"][place], card["logit_fall"][place]
+            return View(
+                on_card(card, place, classes), draw.one_card(pictures, tuning, fall, classes)
             )
-            return View(told, draw.one_picture(picture))
-        picture = cards[f"layer{layer[-1]}"][place]
+        if label == first:
+            told = f"Kernel {name} of {first} as it is: what it weighs up (red) and down (blue)."
+            return View(told, draw.one_picture(kernels[place], "weight"))
+        if label == "outputs":
+            times = card["outputs_logit"][place] / card["outputs_strongest"][place]
+            told = (
+                f"The optimum of the output {name}: {times:.1f} times the highest logit of a face."
+            )
+            return View(told, draw.one_picture(card["outputs"][place]))
+        reached = card[f"{label}_reached"][1, place]
         told = (
-            f"The natural optimum of filter {choice['filter']} of {layer}: "
-            f"{cards[f'layer{layer[-1]}_ratio'][place]:.1f} times its strongest real patch."
+            f"The optimum of filter {name} of {label} under the power-spectrum prior: normalised "
+            f"activation {reached:.1f} (1 is the strongest real patch)."
         )
-        return View(told, draw.one_picture(picture))
+        return View(told, draw.one_picture(card[label][place]))
 
-    start = {"filter": str(words.closer(cards)[0])}
-    return Panel("05_choose", options, view, start)
+    return Panel("05_choose", options, view, {"filter": str(cards.closer(card)[0])})
 
 
-def on_card(cards: dict, k: int, classes: tuple[str, ...]) -> str:
+def on_card(card: dict, k: int, classes: tuple[str, ...]) -> str:
     """A filter's card in words."""
-    best, lost = words.favourite(cards)[k], np.nan_to_num(cards["logit_fall"][k])
-    told = f"Filter {k} of conv4 answers most to {classes[best]} ({cards['tuning'][k, best]:+.1f} "
-    told += f"spreads); the class explains {cards['explained'][k]:.0%} of its variance, "
-    told += "more" if words.selective(cards)[k] else "no more"
-    told += f" than of 95 % of a random network's. Its silence costs {classes[lost.argmax()]} most "
-    told += f"({lost.max():+.2f} nats)."
-    return told + (" It is inactive." if k in cards["inactive"] else "")
+    row = cards.by_filter(card, classes).loc[k]
+    told = (
+        f"Filter {k} responds most to {row['responds to']} ({row.tuning:+.1f} sd); the class "
+        f"explains {row.eta_squared:.0%} of its variance, {'more' if row.selective else 'no more'} "
+        f"than of 95 % of an untrained network's filters. Without it {row['missed by']} loses most "
+        f"({row.logit_fall:+.2f} nats)."
+    )
+    return told + (" It is inactive." if k in card["inactive"] else "")

@@ -133,19 +133,24 @@ def layers(model: nn.Module, size: int = 48) -> list[dict]:
 
     Returns:
         dicts with ``name``, ``kind``, ``input`` and ``output`` (shapes without the batch),
-        ``parameters``, and ``macs``: multiply-adds for one face (convolutions and linear
-        layers; the rest is below one per cent).
+        ``kernel`` ((height, width) of convolutions and pools, else None), ``parameters``, and
+        ``macs``: multiply-adds for one face (convolutions and linear layers; the rest is below
+        one per cent). Layers that take or return no tensor are left out.
     """
     rows, face = [], next(model.parameters()).new_zeros(1, 1, size, size)
     with explained(model) as net:
         record = calls(net, face)
     for name, module, given, output in record:
-        macs = 0
+        if not (isinstance(given, Tensor) and isinstance(output, Tensor)):
+            continue
+        macs, kernel = 0, getattr(module, "kernel_size", None)
         if isinstance(module, nn.Conv2d | nn.Linear):
-            macs = module.weight.numel() * (output[0, 0].numel() if output.ndim == 4 else 1)
+            channels = module.weight.shape[0]
+            macs = module.weight.numel() * (output[0].numel() // channels)
         rows.append({
             "name": name, "kind": type(module).__name__,
             "input": tuple(given.shape[1:]), "output": tuple(output.shape[1:]),
+            "kernel": (kernel, kernel) if isinstance(kernel, int) else kernel,
             "parameters": sum(p.numel() for p in module.parameters()), "macs": macs,
         })  # fmt: skip
     return rows

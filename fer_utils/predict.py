@@ -1,55 +1,86 @@
-"""What the network reads in a picture: ``python -m fer_utils.predict face.jpg``.
+"""What the network reads in pictures: ``python -m fer_utils.predict face.jpg``.
 
-Any picture that Pillow opens. Where the extra ``face`` is installed the face is found in it, else
-its central square is taken; which of the two is said. ``--map`` draws beside the 48×48 face which
-pixels speak for the expression that was read.
+Any picture that Pillow opens. Where the extra ``face`` is installed the largest face is found in
+it, or with ``--all`` every face, else its central square is taken; which of these is said. A
+picture that cannot be read has its line and the others their answer; the exit status is then 1.
+``--map`` draws beside each 48×48 face which pixels speak for the expression that was read.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fer_utils import runs, saliency
-from fer_utils.data import read_face
+from fer_utils import data, evaluation, runs
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fer_utils.predict", description=__doc__)
     parser.add_argument("picture", type=Path, nargs="+", help="image file")
+    parser.add_argument("--all", action="store_true", help="every face of a picture")
     parser.add_argument("--centre", action="store_true", help="take its centre, find no face")
     parser.add_argument("--run", default="fer2013", help="whose network (%(default)s)")
-    parser.add_argument("--map", type=Path, help="write face and attribution map here, as PNG")
+    parser.add_argument("--map", type=Path, help="write faces and attribution maps here, as PNG")
     args = parser.parse_args(arguments)
+    with contextlib.suppress(AttributeError):  # a console may lack a letter of a file's name
+        sys.stdout.reconfigure(errors="replace")
+    faces, refused = [], 0
     try:
         run = runs.Run.load(args.run)
-        read = [read_face(path, detect=not args.centre) for path in args.picture]
-        faces = np.stack([face for face, _ in read])
-        probabilities = run.predict(faces)
-        for path, (_, how), row in zip(args.picture, read, probabilities, strict=True):
-            print(f"{path}: {how}")
-            for k in np.argsort(-row):
-                print(f"  {run.classes[k]:9} {row[k]:6.1%}  {'█' * round(30 * row[k])}")
-        if args.map:
+        for path in args.picture:
+            try:
+                found = read_picture(path, args.all, not args.centre)
+            except (ValueError, OSError) as error:
+                print(f"predict: {error}", file=sys.stderr)
+                refused += 1
+                continue
+            for face, how in found:
+                print(f"{path}: {how}")
+                print_answer(run.classes, run.predict(face[None])[0])
+                faces.append(face)
+        if args.map and faces:
             with runs.atomic(args.map) as partial:
-                partial.write_bytes(drawing(run, faces, probabilities))
+                partial.write_bytes(draw_maps(run, np.stack(faces)))
             print(f"map of the strongest expression: {args.map}")
     except (ValueError, OSError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if refused else 0
 
 
-def drawing(run: runs.Run, faces: np.ndarray, probabilities: np.ndarray) -> bytes:
-    """PNG: a row a face, with its integrated gradients for the class that was read."""
+def read_picture(path: Path, every: bool, detect: bool) -> list[tuple[np.ndarray, str]]:
+    """The largest face of a picture, or every one: (uint8 (48, 48), how it came to be)."""
+    if every:
+        return data.read_faces(path, detect=detect)
+    return [data.read_face(path, detect=detect)]
+
+
+def print_answer(classes: tuple[str, ...], probabilities: np.ndarray) -> None:
+    """A line an expression, the likeliest first, with a bar that the console can write."""
+    block = "█"
+    try:
+        block.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        block = "#"
+    width = max(map(len, classes))
+    for k in np.argsort(-probabilities):
+        bar = block * round(30 * probabilities[k])
+        print(f"  {classes[k]:{width}} {probabilities[k]:6.1%}  {bar}".rstrip())
+
+
+def draw_maps(run: runs.Run, faces: np.ndarray) -> bytes:
+    """PNG: a row a face, with its integrated gradients (blurred) for the class that was read."""
     from fer_utils.plotting.style import face_image, figure, png, signed_image
 
+    probabilities = run.predict(faces)
     target = torch.from_numpy(probabilities.argmax(1))
-    maps = saliency.integrated_gradients(run.model(), run.scale(faces), target)
+    method = evaluation.METHODS["integrated gradients (blurred)"]
+    maps = method.maps(run.model(), run.scale(faces), target)
     drawn, axes = figure(len(faces), 2, height=2.4 * len(faces), width=5, squeeze=False)
     for (left, right), face, map_, k, row in zip(
         axes, faces, maps, target, probabilities, strict=True
@@ -57,7 +88,7 @@ def drawing(run: runs.Run, faces: np.ndarray, probabilities: np.ndarray) -> byte
         face_image(left, face)
         left.set_title(f"{run.classes[k]} {row[k]:.0%}")
         artist = signed_image(right, map_[0].numpy())
-        drawn.colorbar(artist, ax=right, label="integrated gradients (logit)")
+        drawn.colorbar(artist, ax=right, label=method.unit)
     return png(drawn)
 
 

@@ -1,21 +1,22 @@
-"""What a recipe reaches: the fits that differ in their seed alone, taken together.
+"""What a recipe reaches: the models that differ in their seed alone, taken together.
 
 ``python -m fer_utils.results RUN`` prints the table that the README shows, from the predictions
-that the run and its fits ship; nothing is trained and no image is read.
+that the run and its variants ship; nothing is trained and no image is read.
 
-Each figure is the mean over seeds ± their standard deviation, then its 95 % interval for other
-seeds and other faces (``metrics.crossed``). What follows from no single face's answer (the mean
-with the mirror image, ECE, the best epoch) has no interval; nor have the seeds taken as one
-ensemble.
+A row names its split, a column its recipe and number of seeds. From three seeds on a cell is
+their mean ± standard deviation and, where it follows from single faces' answers, the 95 %
+interval for other seeds and other faces (``metrics.crossed_scores``); with fewer seeds it is
+their values, one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,189 +25,325 @@ from fer_utils import metrics
 from fer_utils.runs import Run
 from fer_utils.train.recipe import Recipe
 
-OURS = "this recipe"
-TITLES = {
-    "original": "the original recipe", "deeper": "the deeper network",
-    "taught": "this recipe and teachers",
-}  # fmt: skip
+OURS = "our recipe"
+TITLES = {"original": "the 2019 recipe", "deeper": "the deeper network", "taught": "with teachers"}
+EPOCHS = {"lowest_loss": "lowest PublicTest loss", "best_accuracy": "best PublicTest accuracy"}
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",
-    "nll": "NLL, nats", "brier": "Brier (0–2)", "ece": "ECE, 15 bins",
+    "nll": "NLL, nats (no probability below 6e-8)", "brier": "Brier (0–2)", "ece": "ECE, 15 bins",
 }  # fmt: skip
-BEST = "best epoch on PrivateTest (invalid)"
+CALIBRATED = "ECE if calibrated, 95 %"
+FEWEST = 3  # seeds of which a standard deviation and an interval are shown
+NO_INGREDIENT = {"network", "epochs", "processes", "teachers", "teacher_share"}
+
+# Accuracy on FER2013 as published, %: of PrivateTest where nothing else is said.
+PUBLISHED = """
+year · who · parameters · networks · other data · chosen on · accuracy · source
+2013 · people (a small sample) · – · – · – · – · 65 ± 5 · arXiv:1307.0414
+2013 · Tang, the contest's winner · – · single · no · PublicTest · 71.2 · arXiv:1306.0239
+2016 · Pramerdorfer & Kampel · – · single · no · not said · 72.7 · arXiv:1612.02903
+2016 · Pramerdorfer & Kampel · – · ensemble of 8 · no · not said · 75.2 · arXiv:1612.02903
+2020 · Pham et al. · 143 M · single · ImageNet · not said · 74.1 · arXiv:2603.05937
+2020 · Pham et al. · – · ensemble · ImageNet · the test labels · 76.8 · arXiv:2603.05937
+2021 · Khaireddin & Chen (PublicTest) · – · single · no · PrivateTest · 73.3 · arXiv:2105.03588
+2023 · El Boudouri & Bohi · – · single · ImageNet-22k · not said · 76.1 · arXiv:2501.08199
+"""
 
 
-def configurations(run: Run) -> dict[str, list[Run]]:
-    """The run and those of its fits that PrivateTest was scored for, by recipe.
+@dataclass(frozen=True)
+class Configuration:
+    """Trained models that differ in their seed alone.
 
-    Fits on other faces are left out. The run's own recipe comes first.
+    Attributes:
+        predictions: a table a seed.  metrics: split -> figures, a seed.
     """
-    found: dict[str, list[Run]] = {}
-    for fit in (run, *map(run.variant, run.variants)):
-        same = fit.config["data"]["checksum"] == run.config["data"]["checksum"]
-        if same and "PrivateTest" in fit.metrics:
-            recipe = settings(fit) | {"seed": None}
-            found.setdefault(json.dumps(recipe, sort_keys=True), []).append(fit)
-    named: dict[str, list[Run]] = {}
-    for fits in found.values():
-        name = fits[0].path.name
-        title = OURS if fits[0] is run else TITLES.get(re.sub(r"-\d+$", "", name), name)
-        named[name if title in named else title] = fits
-    return named
+
+    title: str
+    predictions: list[pd.DataFrame]
+    metrics: list[dict]
 
 
-def settings(fit: Run) -> dict:
-    """The recipe of a fit; an option that is younger than the fit has its default."""
-    return asdict(Recipe()) | fit.config["recipe"]
+def configurations(run: Run) -> list[Configuration]:
+    """The run and those of its variants that were scored on the same splits, by recipe.
+
+    Variants on other faces are left out. The run's own recipe comes first; where other epochs
+    than the last were scored, each has its own configuration.
+    """
+    groups: dict[str, list[Run]] = {}
+    for model in (run, *map(run.variant, run.variants)):
+        same = model.config["data"]["checksum"] == run.config["data"]["checksum"]
+        if same and set(run.metrics) <= set(model.metrics):
+            recipe = settings(model) | {"seed": None}
+            groups.setdefault(json.dumps(recipe, sort_keys=True), []).append(model)
+    found: dict[str, Configuration] = {}
+    for models in groups.values():
+        name = re.sub(r"(-seed)?-\d+$", "", models[0].path.name)
+        title = OURS if models[0] is run else TITLES.get(name, name)
+        title = models[0].path.name if title in found else title
+        scored = [name for name in EPOCHS if all(name in model.epochs for model in models)]
+        last = Configuration(
+            f"{title}, last epoch" if scored else title,
+            [model.predictions for model in models], [model.metrics for model in models],
+        )  # fmt: skip
+        found[title] = last
+        for name in scored:
+            epoch = Configuration(
+                f"{title}, {EPOCHS[name]}",
+                [model.predictions_at(name) for model in models],
+                [model.epochs[name]["metrics"] for model in models],
+            )
+            found[epoch.title] = epoch
+    return list(found.values())
 
 
-def figures(run: Run, fits: list[Run]) -> pd.DataFrame:
-    """One configuration: a row a figure, columns mean, sd, lo, hi; NaN where it is not known.
+def settings(model: Run) -> dict:
+    """The recipe of a model; an option that is younger than the model has its default."""
+    return asdict(Recipe()) | model.config["recipe"]
+
+
+def figures(run: Run, configuration: Configuration) -> pd.DataFrame:
+    """A row a split and figure; columns values (tuple, one a seed), lo, hi (NaN: no interval).
 
     Accuracies are shares, 0–1; the figures of ``SCORES`` are in their own units.
 
     Args:
-        run: knows which faces are copies and of which the voters are sure.
+        run: knows which faces are copies and what the voters said.
     """
-    rows = {}
-    for split in ("PublicTest", "PrivateTest"):
-        tables = [fit.predictions.set_index("row").sort_index() for fit in fits]
+    rows: dict[tuple[str, str], dict] = {}
+
+    def add(split: str, figure: str, values, lo=np.nan, hi=np.nan) -> None:
+        rows[split, figure] = {"values": tuple(values), "lo": lo, "hi": hi}
+
+    def add_accuracy(figure: str, part: np.ndarray) -> None:
+        hits = (answers[:, part].argmax(2) == labels[part]).mean(1)
+        add(split, figure, hits, *interval(metrics.crossed_scores(labels[part], answers[:, part])))
+
+    def interval(scores: dict, name: str = "accuracy") -> tuple[float, float]:
+        return scores[name][2:] if len(answers) >= FEWEST else (np.nan, np.nan)
+
+    for split in run.metrics:  # the last is the one kept for the end, where there is one
+        tables = [table.set_index("row").sort_index() for table in configuration.predictions]
         tables = [table[table["split"] == split] for table in tables]
-        numbers, labels = tables[0].index, tables[0]["label"].to_numpy()
+        numbers, labels = tables[0].index.to_numpy(), tables[0]["label"].to_numpy()
         answers = np.stack([table[list(run.classes)].to_numpy() for table in tables])
-        crossed = metrics.crossed_scores(labels, answers)
-        rows[split] = crossed["accuracy"]
-        mirrored = [fit.metrics[split]["accuracy_flip"] for fit in fits]
-        rows[f"{split}, mirror image averaged"] = across(mirrored)
-        if len(fits) > 1:
-            hits = answers.mean(0).argmax(1) == labels
-            rows[f"{split}, answers of the seeds averaged"] = across([hits.mean()])
-    parts = {}
+        scored = [seed[split] for seed in configuration.metrics]
+        add_accuracy("accuracy", np.full(len(labels), True))
+        add(split, "mirror image averaged", [seed["accuracy_flip"] for seed in scored])
+        if len(tables) > 1:
+            add(
+                split,
+                "answers of the seeds averaged",
+                [(answers.mean(0).argmax(1) == labels).mean()],
+            )
     if run.has("copies"):
-        parts["without copies of Training"] = ~np.isin(numbers, run.read("copies")["row"])
-    if run.has("agreed"):
-        parts["where at least 6 of 10 voters agree"] = np.isin(numbers, run.read("agreed")["row"])
-    for name, part in parts.items():
-        if part.any():
-            some = metrics.crossed_scores(labels[part], answers[:, part])
-            rows[f"PrivateTest {name} ({part.sum():,})"] = some["accuracy"]
-    if best := [fit.best_epoch["accuracy"] for fit in fits if fit.best_epoch]:
-        rows[BEST] = across(best)
-    rows |= {title: crossed[name] for name, title in SCORES.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "sd", "lo", "hi"])
+        alone = ~np.isin(numbers, run.read("copies")["row"])
+        add_accuracy(f"without copies of Training ({alone.sum():,})", alone)
+    if run.has("votes"):
+        clear = metrics.clear_majority(metrics.votes_of(run.read("votes"), numbers))
+        if clear.any():
+            add_accuracy(f"where at least 6 of 10 voters agree ({clear.sum():,})", clear)
+    crossed = metrics.crossed_scores(labels, answers)
+    for name, title in SCORES.items():
+        add(split, title, [seed[name] for seed in scored], *interval(crossed, name))
+    bands = [metrics.calibration_error(labels, each, draws=500) for each in answers]
+    lo, hi = (np.mean([band[bound] for band in bands]) for bound in ("null_lo", "null_hi"))
+    add(split, CALIBRATED, [], lo, hi)
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def across(values: list[float]) -> tuple[float, float, float, float]:
-    """Mean and standard deviation of one value a seed; no interval."""
-    sd = np.std(values, ddof=1) if len(values) > 1 else np.nan
-    return float(np.mean(values)), float(sd), np.nan, np.nan
-
-
-def told(row) -> str:
-    """``67.7 ± 0.4 [66.1, 69.2]``: percent with one digit, other figures with three."""
-    unit, digits = (1, 3) if row.name in SCORES.values() else (100, 1)
-    mean, sd, lo, hi = (f"{unit * row[name]:.{digits}f}" for name in ("mean", "sd", "lo", "hi"))
-    spread = "" if np.isnan(row["sd"]) else f" ± {sd}"
-    return mean + spread + ("" if np.isnan(row["lo"]) else f" [{lo}, {hi}]")
+def format_cell(row: pd.Series) -> str:
+    """``67.7 ± 0.4 [66.1, 69.2]``, or ``67.7, 68.1``: percent, but for the figures of SCORES."""
+    _, figure = row.name
+    unit, digits = (1, 3) if figure in (*SCORES.values(), CALIBRATED) else (100, 1)
+    values = [f"{unit * value:.{digits}f}" for value in row["values"]]
+    if len(values) >= FEWEST:
+        mean, sd = unit * np.mean(row["values"]), unit * np.std(row["values"], ddof=1)
+        values = [f"{mean:.{digits}f} ± {sd:.{digits}f}"]
+    if not np.isnan(row["lo"]):
+        values.append(f"[{unit * row['lo']:.{digits}f}, {unit * row['hi']:.{digits}f}]")
+        return " ".join(values)
+    return ", ".join(values)
 
 
 def results(run: Run) -> pd.DataFrame:
-    """A row a figure, a column a configuration, each cell as ``told``."""
+    """A row a split and figure, a column a configuration, each cell by ``format_cell``."""
     columns = {}
-    for name, fits in configurations(run).items():
-        seeds = f"{len(fits)} seed" + "s" * (len(fits) > 1)
-        columns[f"{name}, {seeds}"] = figures(run, fits).apply(told, axis=1)
+    for configuration in configurations(run):
+        seeds = len(configuration.predictions)
+        title = f"{configuration.title}, {seeds} seed" + "s" * (seeds > 1)
+        columns[title] = figures(run, configuration).apply(format_cell, axis=1)
     order = dict.fromkeys(figure for column in columns.values() for figure in column.index)
-    return pd.DataFrame(columns).reindex(list(order)).fillna("–").rename_axis("figure")
+    table = pd.DataFrame(columns).reindex(pd.MultiIndex.from_tuples(order)).fillna("–")
+    return table.rename_axis(["split", "figure"])
 
 
-def choosing(run: Run) -> str:
-    """What it would seem to gain to choose each seed's epoch on PrivateTest: a sentence."""
-    fits = [fit for fit in configurations(run).get(OURS, ()) if fit.best_epoch]
-    if not fits:
-        return "No fit kept its epochs, so what choosing among them would claim is not known."
-    last = np.array([fit.metrics["PrivateTest"]["accuracy"] for fit in fits])
-    best = np.array([fit.best_epoch["accuracy"] for fit in fits])
-    return (
-        f"Choosing the epoch on PrivateTest would have claimed {best.mean():.1%} instead of "
-        f"{last.mean():.1%} (mean of {len(fits)} fits that kept their epochs): {100 * (best - last).mean():.1f} "
-        "percentage points more."
-    )
+def scorings(run: Run) -> str:
+    """How often PrivateTest was looked at, by the ledger: a sentence."""
+    path = run.path / "ledger.csv"
+    if not path.exists():
+        return "No ledger: the faces are drawn, so PrivateTest can be drawn anew."
+    with open(path, newline="", encoding="utf-8") as file:
+        variants = [entry["variant"] for entry in csv.DictReader(file)]
+    # entries of an earlier command stand for a scoring of every epoch
+    epochs = [int(n) for n in re.findall(r"best of (\d+) epochs", "\n".join(variants))]
+    every = f", and every epoch of {len(epochs)} models ({sum(epochs)} epochs)" if epochs else ""
+    models = len(variants) - len(epochs)
+    return f"PrivateTest was scored {models} times for a model of this run{every} (ledger.csv)."
 
 
-def ablations(run: Run, base: str = "short") -> pd.DataFrame:
-    """What each change of the fit ``base`` costs on PublicTest; empty where there is no such fit.
+def ablation_groups(run: Run, base: str = "short") -> dict[str, dict[int, Run]]:
+    """Change -> seed -> model: variants ``short-WHAT`` and ``short-WHAT-seed-K``, the base first.
 
-    A row a fit whose name begins with that of ``base``, which comes first. Columns: accuracy (a
-    share), worse (by how many points), p (McNemar's exact test against ``base``, Holm's
-    correction), gap (PublicTest loss less training loss after the last epoch, nats).
+    Empty where there is no base. What is no ingredient of a recipe is left out.
     """
-    names = (
-        [name for name in run.variants if name.startswith(f"{base}-")]
-        if base in run.variants
-        else []
+    groups: dict[str, dict[int, Run]] = {base: {}}
+    for name in run.variants:
+        stem = re.sub(r"-seed-\d+$", "", name)
+        if f"{stem}-".startswith(f"{base}-"):
+            model = run.variant(name)
+            groups.setdefault(stem, {})[settings(model)["seed"]] = model
+    if not groups[base]:
+        return {}
+    reference = next(iter(groups[base].values()))
+    return {
+        stem.removeprefix(f"{base}-").replace("-", " ") if stem != base else OURS: models
+        for stem, models in groups.items()
+        if NO_INGREDIENT.isdisjoint(changes(reference, next(iter(models.values()))))
+    }
+
+
+def ablations(groups: dict[str, dict[int, Run]]) -> pd.DataFrame:
+    """What each of ``ablation_groups`` does on PublicTest, a row each, the base first.
+
+    Columns: changed (the settings), seeds, accuracy (mean, a share), change (mean, points, of the
+    seeds that both have), sd (of the change, NaN below three seeds), clear (the change is beyond
+    the spread of the seeds: t test, 5 %), gap (PublicTest less training loss after the last
+    epoch, mean, nats).
+    """
+    from scipy.stats import ttest_1samp
+
+    rows = {}
+    reference = next(iter(groups.values()), {})
+    accuracies = {seed: accuracy_of(model) for seed, model in reference.items()}
+    for name, models in groups.items():
+        own = {seed: accuracy_of(model) for seed, model in models.items()}
+        change = np.array([100 * (own[s] - accuracies[s]) for s in own if s in accuracies])
+        enough = len(change) >= FEWEST and models is not reference
+        changed = changes(next(iter(reference.values())), next(iter(models.values())))
+        gaps = [history_summary(model.history)["gap"] for model in models.values()]
+        rows[name] = {
+            "changed": ", ".join(changed.values()) or "–", "seeds": len(models),
+            "accuracy": np.mean(list(own.values())),
+            "change": change.mean() if len(change) else np.nan,
+            "sd": change.std(ddof=1) if enough else np.nan,
+            "clear": bool(enough and ttest_1samp(change, 0).pvalue < 0.05),
+            "gap": np.mean(gaps),
+        }  # fmt: skip
+    columns = ["changed", "seeds", "accuracy", "change", "sd", "clear", "gap"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("variant")
+
+
+def accuracy_of(model: Run) -> float:
+    return model.metrics["PublicTest"]["accuracy"]
+
+
+def changes(old: Run, new: Run) -> dict[str, str]:
+    """The settings in which two models differ, but for the seed: name -> ``smoothing 0.1 → 0``."""
+    one, other = (settings(m) | {"processes": m.config.get("processes", 1)} for m in (old, new))
+    told = {}
+    for name, value in one.items():
+        if name != "seed" and value != other[name]:
+            pair = (f"{x:g}" if isinstance(x, float) else str(x) for x in (value, other[name]))
+            told[name] = f"{name.replace('_', ' ')} {' → '.join(pair)}"
+    return told
+
+
+def describe_ablations(table: pd.DataFrame) -> str:
+    """What ``ablations`` found, in two sentences."""
+    if len(table) < 2:
+        return "No variant of this run leaves an ingredient out."
+    base, changed = table.iloc[0], table.iloc[1:]
+    worst, widest = changed["change"].idxmin(), changed["gap"].idxmax()
+    told = (
+        f"Accuracy changes most with *{worst}* ({changed['change'][worst]:+.1f} points), the gap "
+        f"with *{widest}* ({changed['gap'][widest]:.2f} instead of {base['gap']:.2f} nats). "
     )
-    fits = [run.variant(name) for name in (base, *names)] if names else []
-    rows, answers = {}, []
-    for fit in fits:
-        public = fit.predictions.query("split == 'PublicTest'").set_index("row").sort_index()
-        labels, last = public["label"].to_numpy(), fit.history.iloc[-1]
-        answers.append(public[list(run.classes)].to_numpy().argmax(1))
-        rows[changes(fits[0], fit) or f"this recipe in {len(fit.history)} epochs"] = {
-            "accuracy": (labels == answers[-1]).mean(),
-            "worse": 100 * ((labels == answers[0]).mean() - (labels == answers[-1]).mean()),
-            "p": metrics.mcnemar(labels, answers[0], answers[-1])[2],
-            "gap": last["valid_loss"] - last["train_loss"],
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["accuracy", "worse", "p", "gap"])
-    table.iloc[1:, 2] = metrics.holm(table["p"].to_numpy()[1:])
-    return table.rename_axis("changed")
+    if changed["seeds"].max() < FEWEST:
+        return told + "No row has three seeds: a small change tells nothing."
+    return told + (
+        f"{changed['clear'].sum()} of {len(changed)} changes of accuracy are beyond the spread of "
+        "the seeds (t test, 5 %); of the others nothing can be said."
+    )
 
 
-def changes(fit: Run, other: Run) -> str:
-    """The settings in which two fits differ: ``smoothing 0.1 → 0``."""
-    old, new = (settings(f) | {"processes": f.config.get("processes", 1)} for f in (fit, other))
-    values = {
-        name.replace("_", " "): [f"{x:g}" if isinstance(x, float) else x for x in (value, new[name])]
-        for name, value in old.items() if value != new[name]
+def history_summary(history: pd.DataFrame) -> dict[str, float]:
+    """Where a history turns and ends, on PublicTest where nothing else is said.
+
+    loss_minimum and accuracy_maximum are epochs, lowest_loss, final_loss, training_loss, gap
+    (final less training loss) and rise (final less lowest loss) are nats, best_accuracy,
+    final_accuracy and training_accuracy shares.
+    """
+    last = history.iloc[-1]
+    lowest, best = history["valid_loss"].idxmin(), history["valid_accuracy"].idxmax()
+    return {
+        "loss_minimum": int(history["epoch"][lowest]), "lowest_loss": history["valid_loss"][lowest],
+        "accuracy_maximum": int(history["epoch"][best]),
+        "best_accuracy": history["valid_accuracy"][best],
+        "final_loss": last["valid_loss"], "final_accuracy": last["valid_accuracy"],
+        "training_loss": last["train_loss"], "training_accuracy": last["train_accuracy"],
+        "gap": last["valid_loss"] - last["train_loss"],
+        "rise": last["valid_loss"] - history["valid_loss"][lowest],
     }  # fmt: skip
-    return ", ".join(f"{name} {a} → {b}" for name, (a, b) in values.items())
 
 
-def bought(table: pd.DataFrame) -> str:
-    """What ``ablations`` found, in a sentence."""
-    changed = table.iloc[1:].sort_values("worse", ascending=False)
-    if changed.empty:
-        return "No fit of this run leaves an ingredient out."
-    sure = changed[changed["p"] < 0.05]
-    told = "; ".join(
-        f"{name}: {abs(by):.1f} points {'worse' if by > 0 else 'better'}"
-        for name, by in sure["worse"].items()
-    )
-    return (
-        f"{len(sure)} of {len(changed)} changes move the accuracy of this seed by more than the "
-        f"choice of faces explains{': ' + told if told else ''}."
-    )
+def history_verdict(history: pd.DataFrame, chance: float) -> str:
+    """``did not learn``, ``memorised`` or ``kept its loss``, by thresholds that are a choice.
+
+    It did not learn where it hardly beats ``chance`` (a share) or the loss hardly fell; it
+    memorised where the loss on unseen faces rose by a quarter of a nat from its minimum while
+    the training loss went on falling.
+    """
+    found = history_summary(history)
+    learned = history["valid_loss"].iloc[0] - found["lowest_loss"]
+    if found["best_accuracy"] < 1.15 * chance or learned < 0.05:
+        return "did not learn"
+    at_minimum = history["train_loss"][history["valid_loss"].idxmin()]
+    if found["rise"] > 0.25 and found["training_loss"] < at_minimum:
+        return "memorised"
+    return "kept its loss"
+
+
+def published() -> pd.DataFrame:
+    """Others' results, from ``PUBLISHED``."""
+    head, *rows = (line.split(" · ") for line in PUBLISHED.strip().splitlines())
+    return pd.DataFrame(rows, columns=head)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m fer_utils.results",
-        description=__doc__,
+        prog="python -m fer_utils.results", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    )  # fmt: skip
     parser.add_argument("run")
     args = parser.parse_args(arguments)
     try:
-        table = results(Run.load(args.run))
+        run = Run.load(args.run)
+        table = results(run)
     except (ValueError, OSError) as error:
         print(f"results: {error}", file=sys.stderr)
         return 1
-    print("|", *(f"| {name}" for name in table), "|")
-    print("|---" * (len(table.columns) + 1) + "|")
-    for name, cells in table.iterrows():
-        print(f"| {name} |", " | ".join(cells), "|")
+    print_table(table.reset_index())
+    print(f"\n{scorings(run)}\n\nPublished, for comparison:\n")
+    print_table(published())
     return 0
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """A table in Markdown."""
+    print("|", " | ".join(map(str, table.columns)), "|")
+    print("|---" * len(table.columns) + "|")
+    for cells in table.itertuples(index=False):
+        print("|", " | ".join(map(str, cells)), "|")
 
 
 if __name__ == "__main__":

@@ -2,23 +2,29 @@
 
 A run is a folder::
 
-    runs/NAME/config.json        network, data with checksum, scale, recipe, versions
+    runs/NAME/config.json        network, data with checksum and notes, scale, recipe, versions
               history.csv        one row an epoch
-              predictions.csv    one row a face of PublicTest and PrivateTest, a column a class
+              predictions.npz    one row a face of PublicTest and PrivateTest, a column a class
               model.safetensors  weights in float16; scored as stored
-              best_epoch.json    of PrivateTest, invalid: written by train.epochs alone
               metrics.json       written last: its presence means that the run is whole
               ledger.csv         every scoring of a real PrivateTest: date, commit, variant, result
-              precomputed/*.npz   what the chapters show from many faces
-              variants/VARIANT/          further fits on the same data: the same files, weights optional
+              precomputed/*.npz  what the chapters show from many faces
+              variants/VARIANT/  further trained models: the same files, weights optional
+
+A run is written to ``FER_RUNS`` (default: the checkout's ``runs/``) and looked for there first,
+then among the runs that the checkout ships. ``pd.DataFrame(dict(np.load("predictions.npz")))``
+is the table of predictions: row, split, label, and a float16 probability for each class.
+Where PrivateTest was scored at other epochs than the last, ``predictions_EPOCH.npz`` lies beside
+it, and their figures stand in metrics.json under ``epochs``.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +36,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fer_utils import data, synthetic
-from fer_utils.anatomy import chunk_size, private_copy
 from fer_utils.data import Faces
-from fer_utils.data.cache import atomic
 from fer_utils.data.faces import reason
+from fer_utils.inspection import chunk_size, explained
 from fer_utils.model import NETWORKS
+from fer_utils.revision import commit  # noqa: F401  a run's ledger names it
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("config.json", "history.csv", "predictions.csv")
+PARTS = ("config.json", "history.csv", "predictions.npz", "metrics.json")
 
 
 class RunError(ValueError):
@@ -45,16 +51,36 @@ class RunError(ValueError):
 
 
 def runs_folder() -> Path:
+    """Where runs are written."""
     return Path(os.environ.get("FER_RUNS") or ROOT / "runs")
 
 
-def run_path(name: str, variant: str | None = None) -> Path:
-    """The folder of a run, or of one of its fits; refuses a name that is a path."""
+def run_path(name: str, variant: str | None = None, folder: Path | None = None) -> Path:
+    """The folder of a run, or of one of its variants; refuses a name that is a path."""
     for part in (name, variant or "variant"):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", part):
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
-    path = runs_folder() / name
+    path = (folder or runs_folder()) / name
     return path / "variants" / variant if variant else path
+
+
+def shown(path: Path) -> str:
+    """A path for a message, short where it lies in the checkout."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+@contextmanager
+def atomic(path: Path):
+    """A temporary path beside ``path`` that replaces it when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -62,15 +88,19 @@ def write_json(path: Path, content: dict) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
-    with atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    with atomic(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
 
 
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
-    """Store a network's weights in float16 (integers as they are)."""
+    """Store a network's weights in float16 (integers as they are), whole or not at all."""
     tensors = {}
     for key, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
@@ -78,44 +108,52 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
         if not torch.isfinite(half.float()).all():
             raise RunError(f"weights {key}: a value does not fit float16 (largest {value.max():g})")
         tensors[key] = half
-    save_tensors(path, tensors, metadata)
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file whole or not at all; raises OSError where there is no room."""
     with atomic(path) as partial:
         try:
             save_file(tensors, partial, metadata=metadata)
-        except SafetensorError as error:  # what the system says, in that library's own type
-            raise OSError(f"{_short(path)}: {error}") from None
+        except SafetensorError as error:  # no room on the disk, in that library's own type
+            raise OSError(f"{shown(path)}: {error}") from None
 
 
-def load_weights(path: Path) -> tuple[nn.Module, dict]:
-    """The network that a weights file holds, in eval mode and float32, with its metadata."""
+def load_weights(path: Path) -> nn.Module:
+    """The network that a weights file holds, in eval mode and float32."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        network = NETWORKS[metadata["network"]]
-        model = network(len(json.loads(metadata["classes"])))
+        model = NETWORKS[metadata["network"]](len(json.loads(metadata["classes"])))
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
     except FileNotFoundError:
-        raise RunError(
-            f"{path}: no weights there; this fit ships history and predictions"
-        ) from None
+        raise RunError(f"{shown(path)}: no weights there; train it again to have them") from None
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: not the weights of a known network ({reason(error)})") from error
-    return model.eval(), metadata
+    return model.eval()
 
 
 @torch.no_grad()
 def probabilities(model: nn.Module, inputs: Tensor) -> Tensor:
     """Softmax of the logits in eval mode, (n, 1, 48, 48) -> (n, classes)."""
-    quick = private_copy(model)
-    parts = inputs.split(chunk_size(inputs))
-    return torch.cat([quick(part).float().softmax(1) for part in parts])
+    with explained(model) as net:
+        parts = inputs.split(chunk_size(inputs))
+        return torch.cat([net(part).float().softmax(1) for part in parts])
+
+
+def scale(images: Tensor, mean: float, sd: float) -> Tensor:
+    """uint8 (n, 48, 48) -> float32 (n, 1, 48, 48): grey levels 0–1, less ``mean``, over ``sd``."""
+    return images.unsqueeze(1).float().div_(255).sub_(mean).div_(sd)
+
+
+def relabel(faces: Faces, classes: tuple[str, ...]) -> Faces:
+    """The same faces with labels that count in the order of ``classes``."""
+    order = np.array([classes.index(name) for name in faces.classes] + [-1])
+    return replace(faces, labels=order[faces.labels], classes=classes)
+
+
+def load_faces(path: str, classes: tuple[str, ...] | None = None) -> Faces:
+    """The real set with the votes, and else the classes, that the environment names."""
+    return data.load(path, os.environ.get("FER_VOTES") or None, classes)
 
 
 @dataclass(frozen=True)
@@ -123,7 +161,7 @@ class Run:
     """One trained network with everything that the chapters read from it.
 
     Attributes:
-        path: its folder.  name: the run's name, ``fer2013/original`` for a fit.
+        path: its folder.  name: the run's name, ``fer2013/original`` for a variant.
     """
 
     path: Path
@@ -131,93 +169,99 @@ class Run:
 
     @classmethod
     def load(cls, name: str, variant: str | None = None) -> Run:
-        """Find a whole run by name, from any working folder.
+        """Find a whole run by name, in ``FER_RUNS`` or among the shipped ones.
 
         Raises:
-            RunError: there is no such run or fit, or it is half-written.
+            RunError: there is no such run or variant, or it is half-written.
         """
-        path = run_path(name, variant)
-        if not path.is_dir():
-            have = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/config.json")))
-            make = f"make train RUN={name}" + (f" VARIANT={variant}" if variant else "")
+        make = f"make train RUN={name}" + (f" VARIANT={variant}" if variant else "")
+        places = [run_path(name, variant, folder) for folder in (runs_folder(), ROOT / "runs")]
+        begun = [path for path in places if any(file.is_file() for file in path.glob("*"))]
+        if not begun:
+            beside = {
+                whole.parent.name for p in places for whole in p.parent.glob("*/metrics.json")
+            }
             raise RunError(
-                f"no run named {path.name!r} in {_short(path.parent)}/ (have: {have or 'none'}); "
-                f"make one with `{make}`"
+                f"no run named {variant or name!r} in {shown(places[0].parent)}/ "
+                f"(have: {', '.join(sorted(beside)) or 'none'}); make one with `{make}`"
             )
-        missing = [part for part in (*PARTS, "metrics.json") if not (path / part).is_file()]
+        missing = [part for part in PARTS if not (begun[0] / part).is_file()]
         if missing:
             raise RunError(
-                f"run {name!r} is half-written: {_short(path)}/{missing[0]} is missing; "
-                f"finish it with `make train RUN={name}` or remove the folder"
+                f"run {name!r} is half-written: {shown(begun[0])}/{missing[0]} is missing; "
+                f"finish it with `{make}` or remove the folder"
             )
-        return cls(path, f"{name}/{variant}" if variant else name)
+        return cls(begun[0], f"{name}/{variant}" if variant else name)
 
-    def _json(self, name: str) -> dict:
+    def _read(self, name: str, reader):
+        """A file of the run; RunError in one line where it is damaged."""
         try:
-            return json.loads((self.path / name).read_text("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{_short(self.path / name)}: not valid JSON ({error})") from None
+            return reader(self.path / name)
+        except Exception as error:  # a damaged file can fail in any way
+            raise RunError(
+                f"{shown(self.path / name)}: damaged ({type(error).__name__}: {reason(error)}); "
+                "get it or make it again"
+            ) from None
 
     @cached_property
     def config(self) -> dict:
-        config = self._json("config.json")
-        try:
+        def read(path: Path) -> dict:
+            config = json.loads(path.read_text("utf-8"))
             config["data"]["kind"], config["scale"]["mean"], config["recipe"]["seed"]
             if not config["classes"] or {type(name) for name in config["classes"]} != {str}:
                 raise TypeError("classes are not names")
-        except (TypeError, KeyError) as error:
-            raise RunError(
-                f"{_short(self.path / 'config.json')}: not a run's configuration ({error})"
-            ) from None
-        return config
+            return config
+
+        return self._read("config.json", read)
 
     @cached_property
     def metrics(self) -> dict:
-        metrics = self._json("metrics.json")
-        try:
+        """Split -> its figures after the last epoch."""
+
+        def read(path: Path) -> dict:
+            metrics = json.loads(path.read_text("utf-8"))
+            metrics.pop("epochs", None)
             {split: scores["n"] + scores["accuracy"] for split, scores in metrics.items()}
-        except (TypeError, KeyError, AttributeError) as error:
-            raise RunError(
-                f"{_short(self.path / 'metrics.json')}: not a run's figures ({error})"
-            ) from None
-        return metrics
+            return metrics
+
+        return self._read("metrics.json", read)
 
     @property
-    def best_epoch(self) -> dict | None:
-        """What ``train.epochs`` found: n, epochs, accuracy, epoch, both with the mirror image."""
-        return self._json("best_epoch.json") if (self.path / "best_epoch.json").exists() else None
+    def epochs(self) -> dict:
+        """Epochs scored beside the last: name -> ``epoch``, its number, and ``metrics``."""
+        return self._read("metrics.json", lambda p: json.loads(p.read_text()).get("epochs", {}))
 
     @cached_property
     def history(self):
         """DataFrame, a row an epoch: losses in nats, accuracies in 0–1, seconds."""
-        return self._table("history.csv", ["epoch"])
+        import pandas as pd
+
+        table = self._read("history.csv", lambda path: pd.read_csv(path).astype({"epoch": int}))
+        if table.empty:
+            raise RunError(f"{shown(self.path / 'history.csv')}: no row; train the run again")
+        return table
 
     @cached_property
     def predictions(self):
         """DataFrame, a row a test face: row, split, label, then a probability for each class."""
-        table = self._table("predictions.csv", ["row", "split", "label", *self.classes])
-        found = table["split"].value_counts().to_dict()
-        scored = {split: scores["n"] for split, scores in self.metrics.items()}
-        if found != scored or table.isna().any(axis=None):
-            raise RunError(
-                f"{_short(self.path / 'predictions.csv')}: {found} whole rows, but metrics.json "
-                f"scored {scored}; damaged: get or train the run again"
-            )
-        return table
+        return self._predictions("predictions.npz", self.metrics)
 
-    def _table(self, name: str, columns: list[str]):
+    def predictions_at(self, epoch: str):
+        """``predictions`` of one of ``epochs``."""
+        return self._predictions(f"predictions_{epoch}.npz", self.epochs[epoch]["metrics"])
+
+    def _predictions(self, name: str, metrics: dict):
         import pandas as pd
 
-        try:
-            table = pd.read_csv(self.path / name)
-            if table[columns].empty:
-                raise ValueError("no row")
-        except (ValueError, KeyError, OSError) as error:  # pandas' own errors are ValueErrors
-            raise RunError(
-                f"{_short(self.path / name)}: not a table with {', '.join(columns)} "
-                f"({reason(error)}); damaged: get or train the run again"
-            ) from None
-        return table
+        def read(path: Path):
+            table = pd.DataFrame(read_arrays(path)).astype(dict.fromkeys(self.classes, float))
+            found = table[["row", "split", "label"]].value_counts("split").to_dict()
+            scored = {split: scores["n"] for split, scores in metrics.items()}
+            if found != scored or table.isna().any(axis=None):
+                raise ValueError(f"{found} whole rows, but metrics.json scored {scored}")
+            return table
+
+        return self._read(name, read)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -228,20 +272,33 @@ class Run:
         return self.config["data"]["kind"] == "synthetic"
 
     @property
+    def test_split(self) -> str:
+        """PrivateTest, or PublicTest where that one was not scored."""
+        return "PrivateTest" if "PrivateTest" in self.metrics else "PublicTest"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was recognised, assumed, converted or left out of the faces."""
+        return tuple(self.config["data"].get("notes", ()))
+
+    @property
     def variants(self) -> tuple[str, ...]:
-        return tuple(sorted(p.parent.name for p in self.path.glob("variants/*/metrics.json")))
+        """Names of the whole variants, beside the run or, of a shipped run, in ``FER_RUNS``."""
+        places = {self.path, runs_folder() / self.path.name}
+        whole = (path for place in places for path in place.glob("variants/*/metrics.json"))
+        return tuple(sorted({path.parent.name for path in whole}))
 
     def variant(self, name: str) -> Run:
-        """A further fit of this run, such as ``original``: the same kind of object."""
+        """A further trained model of this run, such as ``original``: the same kind of object."""
         return Run.load(self.path.name, name)
 
     @cached_property
-    def _weights(self) -> tuple[nn.Module, dict]:
+    def _network(self) -> nn.Module:
         return load_weights(self.path / "model.safetensors")
 
     def model(self) -> nn.Module:
         """The network in eval mode, float32; the same object at each call."""
-        return self._weights[0]
+        return self._network
 
     def scale(self, images: np.ndarray) -> Tensor:
         """Grey levels, uint8 (n, 48, 48), to the network's input, float32 (n, 1, 48, 48)."""
@@ -249,7 +306,7 @@ class Run:
             raise ValueError(
                 f"images: expected uint8 (n, 48, 48), got {images.dtype} {images.shape}"
             )
-        return scale(torch.from_numpy(images), **self.config["scale"])
+        return scale(torch.tensor(images), **self.config["scale"])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities float32 (n, classes) of uint8 images (n, 48, 48); no flip averaging."""
@@ -275,51 +332,29 @@ class Run:
     def _real(self) -> Faces | None:
         if not (path := os.environ.get("FER_DATA")):
             return None
-        faces = data.load(path, os.environ.get("FER_VOTES") or None)
-        if faces.checksum() != self.config["data"]["checksum"]:
+        described = self.config["data"]
+        faces = load_faces(path, described.get("read_as"))
+        if described.get("held_out"):
+            faces = data.hold_out(faces)
+        if faces.checksum() != described["checksum"]:
             raise RunError(
                 f"{path}: not the set that run {self.name!r} was made with (checksum differs); "
                 "its figures don't describe this data: train on it with `make report RUN=mine`"
             )
-        return relabel(faces, self.classes)
+        return faces
 
     def has(self, name: str) -> bool:
-        """Whether the run ships the aggregate ``name``."""
+        """Whether the run ships the precomputed result ``name``."""
         return (self.path / "precomputed" / f"{name}.npz").is_file()
 
     def read(self, name: str) -> dict[str, np.ndarray]:
-        """An aggregate that the run ships, by name."""
-        path = self.path / "precomputed" / f"{name}.npz"
-        if not path.is_file():
+        """A precomputed result that the run ships, by name."""
+        if not self.has(name):
             raise RunError(
-                f"run {self.name!r} has no aggregate {name!r}; "
+                f"run {self.name!r} has no result {name!r}; "
                 f"make it with `python -m fer_utils.precomputed {self.name} {name}`"
             )
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
-        except Exception as error:  # a damaged file can fail in any way
-            raise RunError(
-                f"{_short(path)}: damaged ({reason(error)}); remove it and make it anew"
-            ) from None
+        return self._read(f"precomputed/{name}.npz", read_arrays)
 
     def store(self, name: str, arrays: dict[str, np.ndarray]) -> Path:
-        path = self.path / "precomputed" / f"{name}.npz"
-        with atomic(path) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        return path
-
-
-def scale(images: Tensor, mean: float, sd: float) -> Tensor:
-    """uint8 (n, 48, 48) -> float32 (n, 1, 48, 48): grey levels 0–1, less ``mean``, over ``sd``."""
-    return images.unsqueeze(1).float().div_(255).sub_(mean).div_(sd)
-
-
-def relabel(faces: Faces, classes: tuple[str, ...]) -> Faces:
-    """The same faces with labels that count in the order of ``classes``."""
-    order = np.array([classes.index(name) for name in data.EMOTIONS] + [-1])
-    return replace(faces, labels=order[faces.labels])
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+        return write_arrays(self.path / "precomputed" / f"{name}.npz", arrays)

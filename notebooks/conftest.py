@@ -2,9 +2,19 @@
 
 Such lines depend on the machine (a font that another environment's cache lacks), never on what a
 cell computes. A cell's errors still fail it.
+
+The cells of a notebook need each other, so they stay in one worker (`pytest --nbval -n 2`); and
+they run in this environment's kernel, whatever name JupyterLab saved the notebook under.
 """
 
 import pytest
+
+
+def pytest_configure(config):
+    if getattr(config.option, "nbval", False):
+        config.option.nbval_current_env = not config.option.nbval_kernel_name
+        if getattr(config.option, "dist", "no") == "load":
+            config.option.dist = "loadscope"
 
 
 def pytest_collection_modifyitems(items):

@@ -6,6 +6,7 @@ asserts the promise; every one ends by asking for the same thing again, which mu
 ``make test-all`` runs them all.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -26,13 +27,12 @@ import bs4  # noqa: F401
 import numpy as np
 import papermill  # noqa: F401
 from safetensors.numpy import load_file
-from test_report import code, first, markdown, second, write
+from test_report import code, first, markdown, second, whole_run, write
 
 import fer_utils.precomputed.__main__
 import fer_utils.predict
 import fer_utils.report.execute
-import fer_utils.report.exporter
-import fer_utils.report.html
+import fer_utils.report.render
 import fer_utils.train.__main__  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,7 +133,7 @@ def undisturbed():
 def equals_undisturbed(folder):
     one, two = (load_file(path / "model.safetensors") for path in (folder, undisturbed()))
     assert all(np.array_equal(one[k], two[k]) for k in two)
-    for name in ("predictions.csv", "metrics.json"):
+    for name in ("predictions.npz", "metrics.json"):
         assert (folder / name).read_bytes() == (undisturbed() / name).read_bytes()
     assert not list(folder.glob("checkpoint*"))
 
@@ -154,8 +154,6 @@ def refused(place, says):
 
 
 def face_png():
-    import io
-
     from PIL import Image
 
     stream = io.BytesIO()
@@ -169,11 +167,7 @@ def tree(folder):
 
 def project(place, *chapters):
     """A project of small chapters and one run; its report is made by ``report``."""
-    facts = {"kind": "synthetic", "checksum": "0123456789abcdef"}
-    folder = place / "runs" / "tiny"
-    (folder / "precomputed").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"data": facts, "recipe": {"seed": 7}}))
-    (folder / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
+    whole_run(place / "runs" / "tiny")
     for name, cells in zip(("00_a", "01_b"), chapters or (first(), second()), strict=False):
         write(place / "notebooks" / f"{name}.ipynb", *cells)
     return place
@@ -264,7 +258,9 @@ def train_killed_in_second_epoch(place):
 @fault
 def train_killed_before_checkpoint(place):
     """train: SIGKILL before a checkpoint is written → the epoch is done again"""
-    killed_in_training(place, "m = sys.modules['fer_utils.train.loop']; at(m, 'keep', die, 2)")
+    killed_in_training(
+        place, "m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 2)"
+    )
 
 
 @fault
@@ -321,9 +317,9 @@ def train_disk_full_at_checkpoint(place):
 
 @fault
 def train_disk_full_at_predictions(place):
-    """train: no room for predictions.csv → one line; a run without metrics; then finished"""
+    """train: no room for predictions.npz → one line; a run without metrics; then finished"""
     status, said = train(
-        place, meddle="from fer_utils import runs as m; at(m, 'write_rows', full, 2)"
+        place, meddle="from fer_utils import runs as m; at(m, 'write_arrays', full)"
     )
     assert status == 1 and "No space left" in said, said
     assert not (place / "r" / "metrics.json").exists()
@@ -353,10 +349,13 @@ def train_out_of_memory(place):
 
 def begun(place):
     assert (
-        train(place, meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'keep', die, 3)")[0]
+        train(
+            place,
+            meddle="m = sys.modules['fer_utils.train.loop']; at(m, 'save_checkpoint', die, 3)",
+        )[0]
         == -9
     )
-    return place / "r" / "checkpoint.safetensors"
+    return place / "r" / "checkpoint.pt"
 
 
 @fault
@@ -379,7 +378,7 @@ def train_checkpoint_of_another_recipe(place):
     checkpoint = begun(place)
     before = checkpoint.read_bytes()
     status, said = train(place, "--seed", 5)
-    assert status == 1 and "another recipe" in said, said
+    assert status == 1 and "begun with other seed" in said, said
     assert checkpoint.read_bytes() == before
     assert train(place)[0] == 0
     equals_undisturbed(place / "r")
@@ -398,7 +397,7 @@ def train_twice_at_once(place):
     """train: a second process trains the same run → refused; the first one's run is right"""
     meddle = "import time; m = sys.modules['fer_utils.train.loop']; at(m, 'augment', lambda: time.sleep(20), 12)"
     process = start(TRAIN, "--run", "r", *SMALL, meddle=meddle, FER_RUNS=str(place))
-    within(60, lambda: (place / "r" / "checkpoint.safetensors").exists())
+    within(60, lambda: (place / "r" / "checkpoint.pt").exists())
     status, said = train(place, "--seed", 5)
     assert status == 1 and "another process is at work" in said, said
     assert process.end()[0] == 0
@@ -464,28 +463,34 @@ def run_weights_changed(place):
 
 def table_refused(place, name, change):
     path = copy_of_run(place) / name
-    path.write_text(change(path.read_text()))
+    path.write_bytes(change(path.read_bytes()))
     script = f"from fer_utils.runs import Run; r = Run.load('r'); r.{name.split('.')[0]}"
     status, said = Child(script, FER_RUNS=str(place)).end()
     assert status and "RunError" in said and name in said, said
 
 
-@fault
-def run_predictions_cut_at_a_row(place):
-    """run: predictions.csv ends some rows early → refused, counts named, no figure from it"""
-    table_refused(place, "predictions.csv", lambda t: "".join(t.splitlines(True)[:-3]))
+def fewer_rows(content):
+    whole, cut = np.load(io.BytesIO(content)), io.BytesIO()
+    np.savez(cut, **{name: whole[name][:-3] for name in whole.files})
+    return cut.getvalue()
 
 
 @fault
-def run_predictions_cut_in_a_row(place):
-    """run: predictions.csv ends within a row → refused"""
-    table_refused(place, "predictions.csv", lambda t: t[:-40])
+def run_predictions_of_fewer_faces(place):
+    """run: predictions.npz lacks some rows → refused, counts named, no figure from it"""
+    table_refused(place, "predictions.npz", fewer_rows)
+
+
+@fault
+def run_predictions_cut(place):
+    """run: predictions.npz ends early → refused"""
+    table_refused(place, "predictions.npz", lambda content: content[:-40])
 
 
 @fault
 def run_history_empty(place):
     """run: history.csv is empty → refused"""
-    table_refused(place, "history.csv", lambda t: "")
+    table_refused(place, "history.csv", lambda content: b"")
 
 
 @fault
@@ -497,7 +502,7 @@ def run_aggregate_cut(place):
     path.write_bytes(path.read_bytes()[:-50])
     script = "from fer_utils.runs import Run; Run.load('r').read('dataset')"
     status, said = Child(script, FER_RUNS=str(place)).end()
-    assert status and "RunError" in said and "remove it and make it anew" in said, said
+    assert status and "RunError" in said and "make it again" in said, said
     path.unlink()
     assert run("fer_utils.precomputed.__main__", "r", "dataset", FER_RUNS=str(place))[0] == 0
 
@@ -626,14 +631,14 @@ def report_killed_in_first_chapter(place):
 @fault
 def report_killed_between_chapters(place):
     """report: SIGKILL after a chapter → that one is not executed again"""
-    meddle = f"import {REPORT} as m; at(m.Stamp, 'add', die, 2)"
+    meddle = f"import {REPORT} as m; at(m.fingerprint.Stamp, 'add', die, 2)"
     killed_in_report(place, meddle, kept=["01_b.ipynb"])
 
 
 @fault
 def report_killed_while_typesetting(place):
     """report: SIGKILL while pages are made → the next call makes them all"""
-    killed_in_report(place, "from fer_utils.report import pdf as m; at(m, 'compile_pdf', die)")
+    killed_in_report(place, "from fer_utils.report import render as m; at(m, 'compile_pdf', die)")
 
 
 @fault

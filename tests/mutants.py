@@ -18,10 +18,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
-    "metrics": ("fer_utils/metrics", "metrics crossed"),
+    "metrics": ("fer_utils/metrics", "metrics"),
     "derivations": ("fer_utils/derivations", "derivations"),
     "saliency": ("fer_utils/saliency.py", "saliency"),
-    "filters": ("fer_utils/filters", "filters"),
+    "filters": ("fer_utils/filters.py", "filters"),
     "data": ("fer_utils/data", "data data_damaged predict fuzz"),
 }
 CONFIG = """[cosmic-ray]

@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fer_utils.report import fingerprint, html, markup, notebook
-from fer_utils.report.__main__ import headline, provenance
+from fer_utils.report import fingerprint
+from fer_utils.report.__main__ import render_pages
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), 0
@@ -50,20 +50,12 @@ def browser():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The stored run's pages, rendered anew from what the notebooks hold."""
-    run, folder = ROOT / "runs" / "fer2013", tmp_path_factory.mktemp("html")
-    config, metrics = (
-        fingerprint.read_json(run / name) for name in ("config.json", "metrics.json")
-    )
-    chapters = [notebook.read(ROOT / "notebooks" / f"{name}.ipynb") for name in CHAPTERS]
-    made = html.pages(
-        chapters,
-        markup.typeset(chapters),
-        markup.front(headline(config, metrics)),
-        provenance(run.name, config, "0" * 40, None),
-    )
-    for name, page in made.items():
-        (folder / name).write_text(page, "utf-8")
-    return folder
+    folder = tmp_path_factory.mktemp("site")
+    made = render_pages(fingerprint.chapters(ROOT / "notebooks"), folder, code=False)
+    (folder / "html").mkdir()
+    for path, page in made.items():
+        path.write_bytes(page)
+    return folder / "html"
 
 
 @pytest.fixture(params=WIDTHS)

@@ -1,21 +1,21 @@
 """Each field of the filter cards against a computation of its own, on a run made in seconds."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
 from fer_utils import filters, train
-from fer_utils.model import FerCNN
-from fer_utils.plotting import filter_words as words
 from fer_utils.plotting import filters as draw
 from fer_utils.precomputed import cards
-from fer_utils.runs import Run
+from fer_utils.runs import Run, RunError
 from fer_utils.train import Recipe
 
-pytestmark = pytest.mark.whole
 CLASSES, STEPS, CROP = 7, 3, slice(0, 40)
 MIDDLE = [(2, 2), (2, 3), (3, 2), (3, 3)]
+whole = pytest.mark.whole
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def card(run, few_faces):
 
 @pytest.fixture(scope="module")
 def seen(run, few_faces):
-    """The training faces, and the last convolution's whole maps of them (n, 128, 6, 6)."""
-    faces = few_faces.of("Training")
+    """The held-out faces, and the last convolution's whole maps of them (n, 128, 6, 6)."""
+    faces = few_faces.of("PublicTest")
     return faces, maps_of(run.model(), run.scale(faces.images))
 
 
@@ -49,36 +49,47 @@ def activation_of(maps):
     return np.stack([maps[:, :, i, j] for i, j in MIDDLE]).max(0)
 
 
+def eta_squared(a, labels):
+    within = sum(((a[labels == c] - a[labels == c].mean(0)) ** 2).sum(0) for c in range(CLASSES))
+    return 1 - within / ((a - a.mean(0)) ** 2).sum(0)
+
+
+@whole
 def test_the_quantiles_are_those_of_the_middle_units(card, seen):
-    a = activation_of(seen[1])
-    assert int(card["faces"]) == len(a) and int(card["steps"]) == STEPS
+    faces, maps = seen
+    a = activation_of(maps)
+    assert np.array_equal(card["faces"], np.bincount(faces.labels, minlength=CLASSES))
+    assert int(card["steps"]) == STEPS
     for key, value in (
         ("weakest", a.min(0)), ("median", np.median(a, 0)), ("strongest", a.max(0)),
-        ("quantile99", np.percentile(a, 99, axis=0)), ("spread", a.std(0)),
+        ("quantile99", np.percentile(a, 99, axis=0)), ("sd", a.std(0)),
     ):  # fmt: skip
         assert np.allclose(card[key], value, atol=1e-4), key
 
 
+@whole
 @pytest.mark.parametrize("kind", cards.KINDS)
 def test_an_activation_is_that_of_the_picture_as_stored(run, card, kind):
     pictures = card[kind]
     assert pictures.dtype == np.uint8 and pictures.shape == (128, 40, 40)
     assert ((pictures % cards.LEVEL == 0) | (pictures == 255)).all()
-    whole = np.zeros((128, 48, 48), np.uint8)
-    whole[:, CROP, CROP] = pictures
-    maps = maps_of(run.model(), run.scale(whole))  # what lies outside the field does not matter
+    face = np.zeros((128, 48, 48), np.uint8)
+    face[:, CROP, CROP] = pictures
+    maps = maps_of(run.model(), run.scale(face))  # what lies outside the field does not matter
     assert np.allclose(card[f"{kind}_activation"], maps[range(128), range(128), 2, 2], atol=1e-4)
 
 
+@whole
 def test_optima_go_where_they_should(card):
-    assert (card["plain_activation"] > card["median"]).all()
+    assert (card["free_activation"] > card["median"]).all()
     assert (card["negative_activation"] < card["median"]).mean() > 0.95  # three steps only
 
 
-def test_the_mean_patch_is_the_mean_of_the_strongest_crops(run, card, seen):
+@whole
+def test_the_mean_patch_is_the_mean_of_the_strongest_crops(card, seen):
     faces, maps = seen
     count = int(card["averaged"])
-    assert count == len(faces) // 10
+    assert count == max(1, len(faces) // 10)
     units = np.stack([maps[:, :, i, j] for i, j in MIDDLE])
     for k in (0, 77):
         strongest = np.argsort(-units[:, :, k].max(0), kind="stable")[:count]
@@ -91,176 +102,212 @@ def test_the_mean_patch_is_the_mean_of_the_strongest_crops(run, card, seen):
         assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone: it is stored in steps of LEVEL
 
 
-def test_tuning_and_the_share_explained_are_textbook_figures(run, card, seen):
+@whole
+def test_tuning_and_eta_squared_are_textbook_figures_of_held_out_faces(run, card, seen):
     faces, maps = seen
-    with torch.random.fork_rng():
-        torch.manual_seed(cards.CONTROL_SEED)
-        control = FerCNN(CLASSES).eval()
-    for suffix, a in (
-        ("", activation_of(maps)),
-        ("_random", activation_of(maps_of(control, run.scale(faces.images)))),
-    ):
-        means = np.stack([a[faces.labels == c].mean(0) for c in range(CLASSES)], axis=1)
-        wanted = (means - a.mean(0)[:, None]) / a.std(0)[:, None]
-        assert np.allclose(card[f"tuning{suffix}"], wanted, atol=1e-3)
-        within = sum(((a[rows := faces.labels == c] - a[rows].mean(0)) ** 2).sum(0)
-                     for c in range(CLASSES))  # fmt: skip
-        eta = 1 - within / ((a - a.mean(0)) ** 2).sum(0)
-        assert np.allclose(card[f"explained{suffix}"], eta, atol=1e-3)
+    a = activation_of(maps)
+    means = np.stack([a[faces.labels == c].mean(0) for c in range(CLASSES)], axis=1)
+    assert np.allclose(card["tuning"], (means - a.mean(0)[:, None]) / a.std(0)[:, None], atol=1e-3)
+    assert np.allclose(card["eta_squared"], eta_squared(a, faces.labels), atol=1e-3)
+    assert card["eta_squared_untrained"].shape == (len(cards.UNTRAINED), 128)
+    for row, seed in zip(card["eta_squared_untrained"], cards.UNTRAINED, strict=True):
+        control = maps_of(cards.untrained(run.model(), seed), run.scale(faces.images))
+        assert np.allclose(row, eta_squared(activation_of(control), faces.labels), atol=1e-3)
 
 
-def test_action_units_and_parts_by_hand(run, card, seen):
+@whole
+def test_an_untrained_network_keeps_nothing_of_the_trained_one(run):
+    before = copy.deepcopy(run.model().state_dict())
+    first, again, other = (cards.untrained(run.model(), seed) for seed in (1, 1, 2))
+    weights = [net.layer4[0].weight for net in (first, again, other, run.model())]
+    assert torch.equal(weights[0], weights[1])
+    assert not any(torch.equal(weights[0], weight) for weight in weights[2:])
+    assert first.layer4[2].running_mean.eq(0).all() and first.layer4[2].running_var.eq(1).all()
+    assert all(torch.equal(before[key], value) for key, value in run.model().state_dict().items())
+
+
+@whole
+def test_action_units_by_hand(card, seen):
     faces, maps = seen
     a = activation_of(maps)
     for k, unit in ((3, 0), (90, 7)):
         r = np.corrcoef(a[:, k], faces.action_units[:, unit])[0, 1]
         assert card["action_units"][k, unit] == pytest.approx(r, abs=1e-3)
-        wide = torch.nn.functional.interpolate(torch.from_numpy(maps[:, k : k + 1]), (48, 48),
-                                               mode="bilinear")[:, 0].numpy()  # fmt: skip
-        lit = wide >= np.sort(wide.ravel())[-round(0.05 * wide.size)]
-        for part in range(4):
-            mask = faces.masks[:, part]
-            overlap = (lit & mask).sum() / (lit | mask).sum()
-            assert card["parts"][k, part] == pytest.approx(overlap, abs=1e-3)
+    assert card["action_units_untrained"].shape == (len(cards.UNTRAINED), 128)
 
 
-def test_silence_costs_what_zeroing_the_map_costs(run, card, few_faces):
-    unseen = few_faces.of("PublicTest")
-    assert np.array_equal(card["tested"], np.bincount(unseen.labels, minlength=CLASSES))
-    model, pixels = run.model(), run.scale(unseen.images)
-    rows = np.arange(len(unseen))
+@whole
+def test_ablation_costs_what_zeroing_the_map_costs(run, card, seen):
+    faces, _ = seen
+    model, rows = run.model(), np.arange(len(faces))
 
     def logits(k=None):
         def silence(layer, given, maps):
-            maps[:, k] = 0
-            return maps
+            return maps if k is None else maps.index_fill(1, torch.tensor(k), 0)
 
-        handle = model.layer4[0].register_forward_hook(silence) if k is not None else None
+        handle = model.layer4[0].register_forward_hook(silence)
         with torch.no_grad():
-            result = model(pixels).numpy()
-        if handle:
-            handle.remove()
+            result = model(run.scale(faces.images)).numpy()
+        handle.remove()
         return result
 
     before = logits()
     for k in (5, 100):
         after = logits(k)
-        fall = (before - after)[rows, unseen.labels]
-        lost = (before.argmax(1) == unseen.labels) * 1.0 - (after.argmax(1) == unseen.labels)
+        fall = (before - after)[rows, faces.labels]
+        lost = (before.argmax(1) == faces.labels) * 1.0 - (after.argmax(1) == faces.labels)
         for c in range(CLASSES):
-            of = unseen.labels == c
+            of = faces.labels == c
             assert card["logit_fall"][k, c] == pytest.approx(fall[of].mean(), abs=1e-4)
             assert card["recall_fall"][k, c] == pytest.approx(lost[of].mean(), abs=1e-6)
 
 
-def test_inactive_filters_and_duplicates_by_hand(card, seen):
-    a = activation_of(seen[1]).astype(float)
-    spread = a.std(0)
-    assert card["inactive"].tolist() == np.flatnonzero(spread <= np.median(spread) / 100).tolist()
-    r = np.triu(np.corrcoef(a.T), 1)
-    assert sorted(card["duplicates"].tolist()) == np.argwhere(r > 0.95).tolist()
-    assert np.allclose(card["duplicates_r"], [r[i, j] for i, j in card["duplicates"]], atol=1e-4)
-
-
-@pytest.mark.parametrize(("block", "size", "unit"), [("layer2", 10, 2), ("layer3", 20, 2)])
-def test_earlier_layers_ratios_are_to_their_strongest_patch(
-    run, card, few_faces, block, size, unit
-):
-    which = card[f"{block}_filters"]
-    pictures = card[block]
-    assert pictures.shape == (12, size, size) and len(set(which.tolist())) == 12
-    model = run.model()
-    parts = [model.layer1, model.layer2, model.layer3]
-    at = 1 if block == "layer2" else 2
-
-    def maps(pixels):
-        with torch.no_grad():
-            for part in parts[:at]:
-                pixels = part(pixels)
-            return parts[at][0](pixels).numpy()
-
-    real = maps(run.scale(few_faces.of("Training").images))[:, which]
-    step = 2**at
-    start = -((size - step) // 2) + unit * step  # of unit's field
-    whole = np.zeros((12, 48, 48), np.uint8)
-    whole[:, start : start + size, start : start + size] = pictures
-    own = maps(run.scale(whole))[range(12), which, unit, unit]
-    edge = -(-((size - step) // 2) // step)  # units whose field the border cuts
-    strongest = real[:, :, edge : real.shape[2] - edge, edge : real.shape[3] - edge].max((0, 2, 3))
-    # the ratio is that of the picture before it was stored in steps of LEVEL
-    assert np.allclose(card[f"{block}_ratio"] * strongest, own, atol=0.05 * np.abs(strongest).max())
-
-
-def test_outputs_are_the_logits_of_their_pictures(run, card, few_faces):
-    model = run.model()
-    with torch.no_grad():
-        for row, name in enumerate(("plain", "natural")):
-            logits = model(run.scale(card[f"outputs_{name}"])).numpy()
-            assert np.allclose(card["outputs"][row], logits.diagonal(), atol=1e-4)
-        real = model(run.scale(few_faces.of("Training").images)).numpy().max(0)
-    assert np.allclose(card["outputs"][2], real, atol=1e-4)
-
-
-def test_usefulness_counts_the_pairs_told_right(run, card, few_faces):
-    crops = few_faces.of("PublicTest").images[:, CROP, CROP]
-    true = maps_of(run.model(), run.scale(few_faces.of("PublicTest").images))[:, :, 2, 2]
-    first, second = np.random.default_rng(0).integers(len(crops), size=(2, 2000))
-    for guess, share in zip(cards.GUESSES, card["usefulness"], strict=True):
-        shown = card[guess.split()[-1]].reshape(128, -1).astype(float)
-        if "another" in guess:
-            shown = np.concatenate([shown[-1:], shown[:-1]])
-        like = np.corrcoef(crops.reshape(len(crops), -1), shown)[: len(crops), len(crops) :]
-        differ = true[first] != true[second]
-        told = (like[first] > like[second]) == (true[first] > true[second])
-        assert share == pytest.approx(told[differ].mean(), abs=1e-3)
-
-
-def test_restarts_are_two_climbs_from_different_noise(run, card):
-    scale = run.config["scale"]
-    bounds = tuple((v - scale["mean"]) / scale["sd"] for v in (0.0, 1.0))
-    two = filters.maximise(run.model(), None, [9], filters.Prior(bounds), restarts=2, steps=STEPS)
-    r = np.corrcoef(two.pictures[0].flatten(1).numpy())[0, 1]
-    assert card["restarts"][0, 9] == pytest.approx(r, abs=1e-3)
-    assert np.abs(card["restarts"][1]).max() <= 1 + 1e-6
-
-
-def test_optima_sought_anew_are_the_stored_ones_and_another_networks_are_not(run, card):
-    model = run.model()
-    assert cards.sought_anew(run, model, card, [127, 3, 40]).max() < 0.01
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        other = FerCNN(CLASSES).eval()
-    missed = cards.sought_anew(run, other, card, [127, 3, 40])
-    assert np.median(missed) > words.AGREES
-    told = words.on_trust(card, 0.0, missed)
-    assert "**do not come out again**" in told and "3 optima" in told
-    assert "**" not in words.on_trust(card, 0.0, np.zeros(3)).split("Diversity")[0]
-
-
-def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkeypatch):
-    model = run.model()
+@whole
+def test_inactive_filters_and_duplicates_by_hand(run, few_faces, seen):
+    model = copy.deepcopy(run.model())
     with torch.no_grad():
         model.layer4[0].weight[7] = 0
-    monkeypatch.setattr(Run, "model", lambda self, *rest: model)
+        model.layer4[0].weight[9] = 3 * model.layer4[0].weight[20]
+    a = activation_of(maps_of(model, run.scale(seen[0].images))).astype(float)
+    found = cards._distribution(a.astype(np.float32))
+    assert found["inactive"].tolist() == [7]
+    r = np.triu(np.nan_to_num(np.corrcoef(np.delete(a, 7, axis=1).T)), 1)
+    assert [9, 20] in found["duplicates"].tolist()
+    assert len(found["duplicates"]) == (r > cards.DUPLICATE).sum()
+
+
+@whole
+@pytest.mark.parametrize(("label", "size"), [("conv2", 10), ("conv3", 20)])
+def test_earlier_layers_optima_are_measured_against_their_patches(run, card, seen, label, size):
+    which, pictures = card[f"{label}_filters"], card[label]
+    assert pictures.shape == (12, size, size) and len(set(which.tolist())) == 12
+    layer = {"conv2": "layer2.0", "conv3": "layer3.0"}[label]
+    found = filters.responses(run.model(), layer, run.scale(seen[0].images)).activation
+    own = filters.activation(run.model(), layer, run.scale(pictures))[range(12), which]
+    median, strongest = found.median(0).values[which], found.amax(0)[which]
+    wanted = (own - median) / (strongest - median)
+    assert np.allclose(card[f"{label}_reached"][1], wanted, atol=1e-3)
+    assert card["early"].tolist() == ["conv2", "conv3"]
+
+
+@whole
+def test_outputs_are_the_logits_of_their_pictures(run, card, seen):
+    with torch.no_grad():
+        logits = run.model()(run.scale(card["outputs"])).numpy()
+        real = run.model()(run.scale(seen[0].images)).numpy().max(0)
+    assert np.allclose(card["outputs_logit"], logits.diagonal(), atol=1e-4)
+    assert np.allclose(card["outputs_strongest"], real, atol=1e-4)
+
+
+@whole
+def test_cards_of_other_weights_are_refused(run, card, monkeypatch):
+    cards.check(run, card)
+    other = cards.untrained(run.model(), 5)
+    monkeypatch.setattr(Run, "model", lambda self: other)
+    with pytest.raises(RunError, match=r"python -m fer_utils\.precomputed tiny filters"):
+        cards.check(run, card)
+
+
+@whole
+def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkeypatch):
+    model = copy.deepcopy(run.model())
+    with torch.no_grad():
+        model.layer4[0].weight[7] = 0
+    monkeypatch.setattr(Run, "model", lambda self: model)
     card = cards.filter_cards(run, few_faces, steps=1)
-    assert 7 in card["inactive"] and card["spread"][7] == 0
-    assert np.isnan(words.reach(card, "plain")[7]) and not words.selective(card)[7]
-    assert np.isnan(card["tuning"][7]).all() and card["explained"][7] == 0
-    shown = draw.closer_look(card, [7, 8], ["by lot", "by lot"], run.classes)
-    texts = [ax.get_ylabel() for ax in shown.axes] + [ax.get_xlabel() for ax in shown.axes]
-    assert "7\nby lot\ninactive" in texts and texts.count("undefined") == 4
-    assert "inactive filters: 1 (7)" in words.on_spare(card, run.classes).lower()
-    bound = np.full(128, 1e6)
-    assert "nan" not in words.on_reach(card, bound) + words.verdict(card)
-    panels = {kind: card[kind] for kind in ("natural", "mean_patch")}
-    draw.sheet(panels, words.by_preference(card), [None] * 128)
+    assert 7 in card["inactive"] and card["sd"][7] == 0 and card["eta_squared"][7] == 0
+    assert np.isnan(cards.normalised(card, "free")[7]) and np.isnan(card["tuning"][7]).all()
+    assert not cards.selective(card)[:, 7].any()
+    assert len(cards.by_filter(card, run.classes)) == 128 and 7 not in cards.closer(card)
+    shown = {"optimum": (card["free"], cards.normalised(card, "free"))}
+    rows = dict(zip(run.classes, range(7, 14), strict=True))
+    drawn = draw.closer_look(shown, card["tuning"], card["logit_fall"], rows)
+    assert "a undefined" in [ax.get_xlabel() for ax in drawn.axes]
+    draw.filter_sheet({"optimum": card["free"]} | {"mean": card["mean_patch"]},
+                      cards.sheet_order(card), [None] * 128)  # fmt: skip
+
+
+@whole
+def test_patches_are_cut_from_the_faces_given(run, few_faces):
+    faces = few_faces[:30]
+    rows = cards.patches(run, faces, [4, 9], count=2)
+    assert list(rows) == [4, 9] and list(rows[4]) == ["strongest", "median", "weakest"]
+    crops = [faces.images[:, r : r + 40, c : c + 40].astype(int) for r in (0, 8) for c in (0, 8)]
+    for patch in np.concatenate(list(rows[9].values())):
+        gap = np.abs(np.concatenate(crops) - patch).max((1, 2)).min()
+        assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone
+
+
+def few_cards(**changes):
+    """Cards of four filters and two classes, by hand; one control network of 20 filters."""
+    return {
+        "median": np.array([0.0, 1, 2, 3]),
+        "strongest": np.array([1.0, 3, 2, 5]),
+        "free_activation": np.array([2.0, 2, 9, 1]),
+        "spectrum_activation": np.array([1.0, 1, 1, 1]),
+        "tuning": np.array([[0.1, 0.9], [0.5, -0.2], [np.nan, np.nan], [0.8, 0.95]]),
+        "logit_fall": np.array([[0.1, 0.0], [0.3, 0.2], [0.0, 0.5], [-1, 0.4]]),
+        "recall_fall": np.array([[0.1, 0.0], [0.02, 0.2], [0.0, 0.05], [-1, 0.4]]),
+        "faces": np.array([30, 20]),
+        "eta_squared": np.array([0.5, 0.01, 0.0, 0.3]),
+        "eta_squared_untrained": np.array([np.linspace(0, 0.2, 20)]),
+    } | changes
+
+
+def test_a_normalised_activation_counts_from_the_median_face_to_the_strongest():
+    reached = cards.normalised(few_cards(), "free")
+    assert np.allclose(reached, [2, 0.5, np.nan, -1], equal_nan=True)
+    assert np.allclose(cards.normalised(few_cards(), "strongest")[[0, 1, 3]], 1)
+
+
+def test_selective_is_above_95_of_100_untrained_filters():
+    assert cards.selective(few_cards()).tolist() == [[True, False, False, True]]
+    limit = np.quantile(np.linspace(0, 0.2, 20), 0.95)
+    at_the_limit = few_cards(eta_squared=np.array([limit, limit + 1e-9, 0, 0]))
+    assert cards.selective(at_the_limit).tolist() == [[False, True, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("selective", "verdict"), [(51, "most"), (50, "some"), (16, "some"), (15, "none"), (5, "none")]
+)
+def test_the_verdict_counts_selective_filters(selective, verdict):
+    found = np.where(np.arange(100) < selective, 0.9, 0)
+    assert cards.verdict(few_cards(eta_squared=found)) == verdict
+
+
+def test_a_prior_holds_back_a_layer_whose_median_optimum_stays_below_the_best_patch():
+    card = few_cards(
+        early=np.array(["conv2", "conv3"]),
+        conv2_reached=np.array([[2.0, 3, 4], [0.5, 0.9, 1.5]]),
+        conv3_reached=np.array([[2.0, 3, 4], [0.5, 1.1, 1.5]]),
+    )
+    reached = cards.reached_by_layer(card, "conv4")
+    assert reached.loc["free pixels"].tolist() == [3, 3, 0.5]  # conv4: 2, 0.5, undefined, -1
+    assert reached.loc["power spectrum"].tolist() == [0.9, 1.1, 0]  # conv4: 1, 0, undefined, -1
+    assert cards.held_back(reached) == ["conv2", "conv4"]
+
+
+def test_tables_and_choices_by_hand():
+    card, classes = few_cards(), ("Angry", "Happy")
+    table = cards.by_filter(card, classes)
+    assert table["responds to"].tolist()[:2] == ["Happy", "Angry"]
+    assert table["missed by"].tolist() == ["Angry", "Angry", "Happy", "Happy"]
+    assert table["selective"].tolist() == [True, False, False, True]
+    assert cards.closer(card) == [3, 0]  # 3 is the most tuned to both, and taken once
+    assert cards.sheet_order(card).tolist() == [1, 2, 3, 0]
+    rows = cards.by_class(card, classes, most=2)
+    assert rows.loc["Angry", "most tuned"] == "3, 1"
+    assert rows.loc["Happy", "most missed"] == "2, 3"
+    assert rows.loc["Happy", "recall lost, points"] == pytest.approx(5)
 
 
 @pytest.mark.parametrize("name", ["fer2013", "synthetic"])
 def test_the_shipped_cards_are_small_and_their_optima_beat_the_best_face(name, monkeypatch):
     monkeypatch.delenv("FER_RUNS", raising=False)
     assert (ROOT / "runs" / name / "precomputed" / "filters.npz").stat().st_size <= 1_000_000
-    card = Run.load(name).read("filters")
-    active = np.setdiff1d(np.arange(128), card["inactive"])
-    assert (words.reach(card, "plain")[active] >= 1).mean() >= 0.95
-    assert int(card["steps"]) == 256
+    run = Run.load(name)
+    card = run.read("filters")
+    cards.check(run, card)
+    active = np.setdiff1d(np.arange(len(card["free"])), card["inactive"])
+    assert (cards.normalised(card, "free")[active] >= 1).mean() >= 0.95
+    assert int(card["steps"]) == 128

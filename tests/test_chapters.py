@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 
 from fer_utils import runs, synthetic, train
 from fer_utils.precomputed import cards, maps, scores
-from fer_utils.precomputed.__main__ import main as aggregates_main
+from fer_utils.precomputed.__main__ import main as precomputed_main
 from fer_utils.train import Recipe
 
 PERMUTED = ("Neutral", "Happy", "Angry", "Sad", "Fear", "Disgust", "Surprise")
@@ -68,13 +68,11 @@ def folder(tmp_path_factory):
         ):
             recipe = replace(RECIPE, learning_rate=rate)
             for fit in (None, "original"):
-                train.make_run(
-                    name, data, recipe, source, fit, classes=PERMUTED, precision="float32"
-                )
-            assert aggregates_main([name, "dataset", "copies", "votes"]) == 0
+                train.make_run(name, data, recipe, source, fit, precision="float32")
+            assert precomputed_main([name, "dataset", "copies", "votes"]) == 0
         run = runs.Run.load("untrained")  # the same code as the command's, on fewer faces and steps
         run.store("class_maps", maps.class_maps(run, run.faces()))
-        run.store("scores", scores.scores(run, run.faces(), n=21, few=1))
+        run.store("scores", scores.method_scores(run, run.faces(), n=21, few=1))
         run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
     return folder
 
@@ -102,10 +100,7 @@ def test_the_history_chapter_says_what_the_table_says(folder):
     answer = execute("02_training_history", "other", FER_RUNS=str(folder))
     rows = (folder / "other" / "history.csv").read_text().splitlines()
     last = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
-    assert (
-        f"{float(last['valid_accuracy']):.1%}" in answer
-        and f"{float(last['valid_loss']):.2f}" in answer
-    )
+    assert f"{float(last['valid_accuracy']):.1%}" in answer
 
 
 def test_an_untrained_network_did_not_learn(folder):

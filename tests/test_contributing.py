@@ -12,7 +12,10 @@ from conftest import ROOT
 from nbclient import NotebookClient
 
 from fer_utils import evaluation, model, runs, saliency
-from fer_utils.data import DataError, recognise
+from fer_utils.data import DataError
+from fer_utils.data.archives import File
+from fer_utils.data.formats import is_archive, is_picture
+from fer_utils.report.render import FerHTMLExporter
 from fer_utils.train.__main__ import main as train_main
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -39,27 +42,28 @@ def test_its_chapter_becomes_a_page_of_the_report(tmp_path, monkeypatch):
     nbformat.validate(notebook)
     NotebookClient(notebook, timeout=120).execute()
     nbformat.write(notebook, path)
-    page = notebook.read(path)
-    assert page.title.endswith("How sure is it?")
-    assert [block.name for block in page.of("figure")] == ["07_sure"]
-    assert re.search(r"right in \d\d%", page.answer.source)
+    page, found = FerHTMLExporter().from_filename(str(path))
+    assert found["chapter"]["title"] == "How sure is it?"
+    assert list(found["figure_files"]) == ["7.1.png"] and "Figure 7.1." in page
+    assert re.search(r"right in \d\d%", found["chapter"]["answer"])
+    assert found["chapter"]["faults"] == []
 
 
-def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest():
+def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest(tmp_path):
     reader = run("A reader")
-    assert reader["MAGIC"] not in (b"", *recognise.MAGICS)
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 48), dtype=np.uint8)
     stream = io.BytesIO()
     np.save(stream, images)
-    assert stream.getvalue().startswith(reader["MAGIC"])
-    stream.seek(0)
-    assert np.array_equal(reader["read_npy"](stream, "x").images, images)
+    head = stream.getvalue()
+    assert head.startswith(reader["MAGIC"]) and not is_picture(head) and not is_archive(head)
+    path = tmp_path / "x.npy"
+    path.write_bytes(head)
+    raw = reader["read_npy"](File(str(path), "x.npy", ()), "x")
+    assert np.array_equal(raw.images, images) and raw.words == [None] * 3
     for bad in (images.astype(float), images[:, 1:], np.array(3), np.array([{}])):
-        stream = io.BytesIO()
-        np.save(stream, bad, allow_pickle=True)
-        stream.seek(0)
+        np.save(path, bad, allow_pickle=True)
         with pytest.raises(DataError, match=r"^x: .*expected an array"):
-            reader["read_npy"](stream, "x")
+            reader["read_npy"](File(str(path), "x.npy", ()), "x")
 
 
 def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):

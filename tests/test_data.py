@@ -1,26 +1,29 @@
 """Every layout in which people hold FER2013 gives the same faces; the cache never lies."""
 
-import csv
 import gzip
 import io
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import tarfile
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fer_utils import data
 from fer_utils.data import EMOTIONS, SPLITS, DataError, Faces, load
 from fer_utils.data import cache as cache_module
-from fer_utils.data.folders import class_of
-from fer_utils.data.text import read_rows
+from fer_utils.data import names as names_module
+from fer_utils.data.names import class_named, number_of, split_named
 
 REAL, VOTES = os.environ.get("FER_DATA"), os.environ.get("FER_VOTES")
 real = pytest.mark.skipif(not REAL, reason="FER_DATA does not say where FER2013 lies")
@@ -52,8 +55,6 @@ def csv_text(faces, header="emotion,pixels,Usage", quote="", end="\n") -> bytes:
 
 
 def png(image) -> bytes:
-    from PIL import Image
-
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
@@ -75,9 +76,11 @@ def class_folders(faces, names=EMOTIONS, splits=("train", "valid", "test"), root
     }
 
 
-def in_class_order(faces) -> Faces:
+def in_folder_order(faces, names=EMOTIONS) -> Faces:
+    """By split, then by the name of the class's folder."""
     rank = [SPLITS.index(split) for split in faces.split]
-    return faces[np.lexsort((np.arange(len(faces)), faces.labels, rank))]
+    folder = np.argsort(np.argsort(list(names)))[faces.labels]
+    return faces[np.lexsort((np.arange(len(faces)), folder, rank))]
 
 
 def assert_same(found: Faces, expected: Faces, labels=True, split=True) -> None:
@@ -171,12 +174,12 @@ def test_a_folder_or_archive_with_several_tables_gives_the_most_complete(tmp_pat
     for path in (tmp_path, tmp_path.parent / "set.zip"):
         found = load(path)
         assert_same(found, faces)
-        assert found.notes == ("read c.csv; left out a_test.csv, b_train.csv",)
+        assert found.notes[0] == "left out: 2 .csv (a_test.csv), 1 .png (sample.png)"
 
 
 @settings(max_examples=60)
 @given(st.data())
-def test_a_table_written_in_any_allowed_way_reads_back(data):
+def test_a_table_written_in_any_allowed_way_reads_back(tmp_path_factory, data):
     faces = some_faces(data.draw(st.integers(0, 9)), (2, 1, 1))
     names = data.draw(st.permutations(["emotion", "pixels", "Usage"]))
     text = csv_text(
@@ -185,8 +188,9 @@ def test_a_table_written_in_any_allowed_way_reads_back(data):
         data.draw(st.sampled_from(["", '"'])),
         data.draw(st.sampled_from(["\n", "\r\n"])),
     )
-    text += b"\n" * data.draw(st.integers(0, 3))
-    assert_same(read_rows(io.BytesIO(text), "drawn.csv"), faces)
+    path = tmp_path_factory.getbasetemp() / "drawn.csv"
+    path.write_bytes(text + b"\n" * data.draw(st.integers(0, 3)))
+    assert_same(load(path), faces)
 
 
 # --- image folders
@@ -204,7 +208,7 @@ SPELLINGS = [
 def test_class_folders_in_every_spelling(tmp_path, names):
     faces = some_faces()
     write_tree(tmp_path, class_folders(faces, names))
-    assert_same(load(tmp_path), in_class_order(faces))
+    assert_same(load(tmp_path), in_folder_order(faces, names))
 
 
 def test_class_folders_in_archives(tmp_path):
@@ -212,7 +216,7 @@ def test_class_folders_in_archives(tmp_path):
     files = class_folders(faces)
     for content in (pack_zip(files), gzip.compress(pack_tar(files))):
         (tmp_path / "set").write_bytes(content)
-        assert_same(load(tmp_path / "set"), in_class_order(faces))
+        assert_same(load(tmp_path / "set"), in_folder_order(faces))
 
 
 def test_images_train_and_validation_even_if_the_archive_holds_its_tree_twice(tmp_path):
@@ -221,7 +225,7 @@ def test_images_train_and_validation_even_if_the_archive_holds_its_tree_twice(tm
     once = class_folders(faces, splits=splits, root="images/")
     write_tree(tmp_path, once | class_folders(faces, splits=splits, root="images/images/"))
     found = load(tmp_path)
-    assert_same(found, in_class_order(faces))
+    assert_same(found, in_folder_order(faces))
     assert "read once" in found.notes[0]
 
 
@@ -232,12 +236,10 @@ def test_kaggles_file_names_tell_the_split(tmp_path):
         for i, (image, k, s) in enumerate(zip(faces.images, faces.labels, faces.split, strict=True))
     }
     write_tree(tmp_path, files)
-    assert_same(load(tmp_path), in_class_order(faces))
+    assert_same(load(tmp_path), in_folder_order(faces))
 
 
 def test_ones_own_pictures_of_any_size_and_colour_become_48_by_48_grey_and_it_is_said(tmp_path):
-    from PIL import Image
-
     for i, mode in enumerate(("RGB", "RGBA", "P", "LA", "CMYK", "1", "I;16", "L")):
         (tmp_path / EMOTIONS[i % 7]).mkdir(exist_ok=True)
         suffix = "jpg" if mode == "CMYK" else "png"
@@ -248,8 +250,6 @@ def test_ones_own_pictures_of_any_size_and_colour_become_48_by_48_grey_and_it_is
 
 
 def test_a_constant_colour_stays_its_grey_value(tmp_path):
-    from PIL import Image
-
     (tmp_path / "happy").mkdir()
     Image.new("RGB", (200, 100), (77, 77, 77)).save(tmp_path / "happy" / "a.png")
     Image.new("RGBA", (60, 60), (0, 0, 0, 0)).save(tmp_path / "happy" / "b.png")
@@ -266,24 +266,6 @@ def test_images_without_class_folders_are_unlabelled(tmp_path):
     assert_same(load(tmp_path / "0003.png"), faces[3], labels=False, split=False)
 
 
-def test_ferplus_generator_folders_bring_their_votes(tmp_path):
-    faces = some_faces()
-    votes = np.random.default_rng(0).multinomial(10, [0.1] * 10, len(faces))
-    folders = dict(zip(SPLITS, ("Train", "Valid", "Test"), strict=True))
-    for split in SPLITS:
-        rows = np.flatnonzero(faces.split == split)
-        folder = f"FER2013{folders[split]}"
-        table = io.StringIO()
-        for i in rows:
-            csv.writer(table).writerow([f"fer{i:07}.png", "(0, 0, 48, 48)", *votes[i]])
-        files = {f"{folder}/fer{i:07}.png": png(faces.images[i]) for i in rows}
-        write_tree(tmp_path, files | {f"{folder}/label.csv": table.getvalue().encode()})
-    found = load(tmp_path)
-    assert_same(found, faces, labels=False)
-    np.testing.assert_array_equal(found.votes, votes)
-    np.testing.assert_array_equal(found.labels, data.plurality(votes))
-
-
 def test_numbered_images_beside_a_table_of_ids_and_labels(tmp_path):
     faces = some_faces()
     table = "id,label\n" + "".join(f"{i},{k}\n" for i, k in enumerate(faces.labels))
@@ -292,7 +274,7 @@ def test_numbered_images_beside_a_table_of_ids_and_labels(tmp_path):
     write_tree(tmp_path, files | {"train.csv": table.encode()})
     found = load(tmp_path)
     assert_same(found, faces, split=False)
-    assert "test_img/ have no label" in found.notes[0]
+    assert "left out: 3 images in test_img/, which have no label" in found.notes
     with pytest.raises(DataError, match="give the folder"):
         load(tmp_path / "train.csv")
     (tmp_path / "train_img" / "00002.jpg").unlink()
@@ -304,9 +286,10 @@ def test_numbered_images_beside_a_table_of_ids_and_labels(tmp_path):
 
 def test_class_names_are_read_as_written_in_the_wild():
     for names in SPELLINGS:
-        assert [class_of(name) for name in names] == list(range(7))
-    for name in ("contempt", "7", "unhappy", "", "images", "٣"):
-        assert class_of(name) is None
+        read = [class_named(name) or EMOTIONS[number_of(name)] for name in names]
+        assert read == list(EMOTIONS)
+    for name in ("7", "unhappy", "", "images", "٣"):
+        assert class_named(name) is None
 
 
 def parquet(faces, picture, label, struct, names=None) -> bytes:
@@ -344,6 +327,331 @@ def test_parquet_class_names_of_the_file_count_not_their_order(tmp_path):
     names = sorted(name.lower() for name in EMOTIONS)
     (tmp_path / "x").write_bytes(parquet(faces, "image", "label", True, names))
     assert_same(load(tmp_path / "x"), faces, split=False)
+
+
+# --- what people hold: splits
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test"),
+    [
+        ("train_afew", "val_afew", "test_afew"),
+        ("Training Set", "Validation_Set", "private_test"),
+        ("train (1)", "valid (1)", "test (1)"),
+        ("FER2013Train", "FER2013Valid", "FER2013Test"),
+        ("training", "PublicTest", "PrivateTest"),
+        ("trainset", "dev", "test_set"),
+        ("fer/TRAIN/x", "fer/VAL/x", "fer/TEST/x"),
+    ],
+)
+def test_splits_are_read_in_every_spelling(tmp_path, train, valid, test):
+    faces = some_faces()
+    write_tree(tmp_path, class_folders(faces, splits=(train, valid, test)))
+    found = load(tmp_path)
+    assert_same(found, in_folder_order(faces))
+    assert not any("names no split" in note for note in found.notes)
+
+
+def test_a_name_tells_one_split_or_none():
+    told = {"pretrained": None, "train_test_split": None, "contest": None, "latest": None}
+    told |= {"0000": None, "": None, "publictest": "PublicTest", "eval": "PublicTest"}
+    for name, split in told.items():
+        assert split_named(name) == split, name
+    assert split_named("Test (1)", alone=True) == "PrivateTest"
+    assert split_named("test_some_faces0", alone=True) is None
+
+
+def test_shards_in_folders_of_splits_as_hugging_face_exports_them(tmp_path):
+    faces = some_faces(sizes=(8, 0, 4))
+    for split, name in (("Training", "train"), ("PrivateTest", "test")):
+        content = parquet(faces.of(split), "jpg", "cls", False)
+        write_tree(tmp_path, {f"default/{name}/0000.parquet": content})
+    assert_same(load(tmp_path), faces)
+    assert_same(load(tmp_path / "default" / "test" / "0000.parquet"), faces.of("PrivateTest"))
+    assert_same(load(tmp_path / "default" / "test"), faces.of("PrivateTest"))
+
+
+def test_webdataset_shards_are_read_with_their_labels(tmp_path):
+    faces = some_faces(sizes=(8, 0, 4))
+    names = sorted(EMOTIONS)
+    for split, name in (("Training", "train"), ("PrivateTest", "test")):
+        part, shard = faces.of(split), {}
+        for i, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+            shard |= {
+                f"s{i}.png": png(image),
+                f"s{i}.cls": str(names.index(EMOTIONS[label])).encode(),
+            }
+        write_tree(tmp_path, {f"{name}/0.tar": pack_tar(shard)})
+    write_tree(tmp_path, {"classnames.txt": "\n".join(names).lower().encode()})
+    assert_same(load(tmp_path), faces)
+    (tmp_path / "classnames.txt").unlink()
+    shard = load(tmp_path / "test" / "0.tar")
+    assert set(shard.split) == {"PrivateTest"} and shard.labels.min() >= 0
+    assert any("numbers read as 0=Angry" in note for note in shard.notes)
+
+
+def test_a_level_that_names_no_split_is_said(tmp_path):
+    faces = some_faces(sizes=(3, 2, 2))
+    write_tree(tmp_path, class_folders(faces, splits=("train", "holdout", "test")))
+    found = load(tmp_path)
+    assert "folder 'holdout' names no split: 2 faces are read as Training" in found.notes
+    assert (found.split == "Training").sum() == 5
+    (tmp_path / "own" / "happy").mkdir(parents=True)
+    (tmp_path / "own" / "happy" / "a.png").write_bytes(png(faces.images[0]))
+    assert "nothing names a split: 1 faces are read as Training" in load(tmp_path / "own").notes
+
+
+def test_where_file_and_folder_name_other_splits_the_folder_counts(tmp_path):
+    image = png(some_faces().images[0])
+    write_tree(tmp_path, {"val/happy/Training_1.jpg": image, "train/happy/Training_2.jpg": image})
+    found = load(tmp_path)
+    assert found.split.tolist() == ["Training", "PublicTest"]
+    assert any(note.startswith("1 file names tell another split") for note in found.notes)
+
+
+def test_tables_of_one_split_each_are_joined(tmp_path):
+    faces = some_faces()
+    for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
+        write_tree(tmp_path, {f"{name}.csv": csv_text(faces.of(split), "emotion,pixels")})
+    assert_same(load(tmp_path), faces)
+    assert set(load(tmp_path / "test.csv").split) == {"PrivateTest"}
+
+
+def test_hold_out_sets_the_same_tenth_of_each_class_aside():
+    faces = some_faces(sizes=(200, 0, 20))
+    first, again, other = (data.hold_out(faces, seed) for seed in (0, 0, 1))
+    assert first.split.tolist() == again.split.tolist() != other.split.tolist()
+    assert first.of("PrivateTest").checksum() == faces.of("PrivateTest").checksum()
+    assert first.checksum() == faces.checksum()
+    for label in range(7):
+        before = ((faces.labels == label) & (faces.split == "Training")).sum()
+        moved = ((first.labels == label) & (first.split == "PublicTest")).sum()
+        assert moved == max(1, round(before / 10))
+    count = (first.split == "PublicTest").sum()
+    assert first.notes == (
+        f"no validation faces: {count} of Training set aside as PublicTest (seed 0)",
+    )
+
+
+# --- what people hold: classes
+
+ALPHABETICAL = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+SMALL = np.arange(10, 24, 2) * 3  # seven counts, none twice
+
+
+def counted(monkeypatch, numbering=ALPHABETICAL) -> tuple[Faces, Faces]:
+    """A set with FER2013's counts, were it smaller, and the same with another numbering."""
+    official = np.stack([SMALL, SMALL // 2, SMALL // 3], axis=1)
+    monkeypatch.setattr(names_module, "OFFICIAL", official)
+    labels = np.concatenate([np.repeat(np.arange(7), official[:, k]) for k in range(3)])
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 48, 48), dtype=np.uint8)
+    faces = Faces(images, labels, np.repeat(SPLITS, official.sum(axis=0)))
+    faces = faces[np.random.default_rng(1).permutation(len(faces))]
+    numbers = np.array([numbering.index(name.lower()) for name in EMOTIONS])
+    return faces, replace(faces, labels=numbers[faces.labels])
+
+
+@pytest.mark.parametrize("splits", [SPLITS, SPLITS[:1], SPLITS[1:], SPLITS[2:]])
+def test_fer2013_numbered_alphabetically_is_told_by_its_counts(tmp_path, monkeypatch, splits):
+    faces, renumbered = counted(monkeypatch)
+    kept = np.isin(faces.split, splits)
+    (tmp_path / "x.csv").write_bytes(csv_text(renumbered[kept]))
+    found = load(tmp_path / "x.csv")
+    assert_same(found, faces[kept])
+    assert "put right: 0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Neutral, 5=Sad" in found.notes[0]
+    (tmp_path / "x.csv").write_bytes(csv_text(faces[kept]))
+    assert load(tmp_path / "x.csv").notes == ()
+
+
+def test_numbers_of_another_set_are_read_in_fer2013s_order_and_it_is_said(tmp_path):
+    faces = some_faces()
+    (tmp_path / "x.csv").write_bytes(csv_text(faces))
+    found = load(tmp_path / "x.csv").notes[0]
+    assert found.startswith(
+        "numbers read as 0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Sad, 5=Surprise"
+    )
+    assert "CLASSES=" in found
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_classes_say_what_the_numbers_mean(tmp_path, monkeypatch, first):
+    faces = some_faces(sizes=(20, 4, 4))
+    numbers = np.array([ALPHABETICAL.index(name.lower()) for name in EMOTIONS]) + first
+    (tmp_path / "x.csv").write_bytes(csv_text(replace(faces, labels=numbers[faces.labels])))
+    for names in (ALPHABETICAL, ",".join(ALPHABETICAL)):
+        found = load(tmp_path / "x.csv", classes=names)
+        assert_same(found, faces)
+        assert found.classes == EMOTIONS and found.notes == ()
+    monkeypatch.setenv("FER_CLASSES", ",".join(ALPHABETICAL))
+    assert_same(load(tmp_path / "x.csv"), faces)
+
+
+def test_numbers_from_1_to_7_are_refused_until_it_is_said_what_they_mean(tmp_path):
+    faces = some_faces(sizes=(30, 0, 0))
+    (tmp_path / "x.csv").write_bytes(csv_text(replace(faces, labels=faces.labels + 1)))
+    with pytest.raises(DataError, match=r"labels from 1 to 7, .* CLASSES=surprise,fear"):
+        load(tmp_path / "x.csv")
+
+
+def test_other_classes_are_the_users_own(tmp_path):
+    faces = some_faces(sizes=(9, 3, 3))
+    names = ("smile", "frown", "happy")
+    own = replace(faces, labels=np.arange(len(faces)) % 3)
+    write_tree(tmp_path / "set", class_folders(own, names))
+    with pytest.raises(DataError, match=r"name no class: '\w+/(smile|frown)' .* CLASSES=name"):
+        load(tmp_path / "set")
+    found = load(tmp_path / "set", classes=names)
+    assert found.classes == ("smile", "frown", "Happy")
+    assert_same(found, in_folder_order(own, names))
+    found = load(tmp_path / "set", classes="frown,smile")
+    assert found.classes == ("frown", "smile") and len(found) == 10
+    assert any(note.startswith("left out: 5 faces labelled 'happy'") for note in found.notes)
+    (tmp_path / "x.csv").write_bytes(csv_text(own))
+    assert_same(load(tmp_path / "x.csv", classes=names), own)
+    with pytest.raises(DataError, match=r"label '2'; expected 0 to 1 or one of frown, smile"):
+        load(tmp_path / "x.csv", classes="frown,smile")
+    for bad in ("smile", "smile,smile", "anger,angry", "a,,b"):
+        with pytest.raises(DataError, match="expected two names or more"):
+            load(tmp_path / "x.csv", classes=bad)
+
+
+def test_contempt_is_left_out_and_said_and_suprise_is_surprise(tmp_path):
+    faces = some_faces(sizes=(16, 0, 0))
+    labels = np.arange(16) % 8
+    table = csv_text(replace(faces, labels=labels))
+    (tmp_path / "ckextended.csv").write_bytes(table)
+    found = load(tmp_path / "ckextended.csv")
+    assert_same(found, replace(faces, labels=labels)[labels < 7])
+    assert "left out: 2 faces labelled '7', which is none of the seven" in found.notes
+    eight = [*EMOTIONS, "contempt"]
+    found = load(tmp_path / "ckextended.csv", classes=eight)
+    assert found.classes == (*EMOTIONS, "Contempt") and found.labels.tolist() == labels.tolist()
+    names = [name.lower().replace("surprise", "suprise") for name in eight]
+    write_tree(tmp_path / "set", class_folders(replace(faces, labels=labels), names))
+    found = load(tmp_path / "set")
+    assert len(found) == 14 and (found.labels == 5).sum() == 2
+    assert "left out: 2 faces labelled 'contempt', which is none of the seven" in found.notes
+
+
+def test_a_class_without_a_face_is_said(tmp_path):
+    faces = some_faces(sizes=(9, 0, 0))
+    (tmp_path / "x.csv").write_bytes(csv_text(replace(faces, labels=np.arange(9) % 5)))
+    assert "no face of Surprise, Neutral" in load(tmp_path / "x.csv").notes
+
+
+# --- what people hold: tables from spreadsheets, pictures of all kinds, other formats
+
+
+def as_names(text: bytes) -> bytes:
+    rows = text.decode().splitlines()
+    named = [EMOTIONS[int(row[0])].lower() + row[1:] for row in rows[1:]]
+    return "\n".join([rows[0], *named, ""]).encode()
+
+
+def with_names(text: bytes) -> bytes:
+    """A column of names beside numbers that count in alphabetical order."""
+    rows = text.decode().splitlines()
+    order = sorted(EMOTIONS)
+    named = [f"{order.index(EMOTIONS[int(r[0])])},{EMOTIONS[int(r[0])]}{r[1:]}" for r in rows[1:]]
+    return "\n".join([rows[0].replace("emotion,", "emotion,emotion_name,"), *named, ""]).encode()
+
+
+def in_brackets(text: bytes) -> bytes:
+    return re.sub(rb"(\d+( \d+)+)", lambda m: b'"[' + m[1].replace(b" ", b", ") + b']"', text)
+
+
+SPREADSHEETS = {
+    "commas at line ends": lambda text: text.replace(b"\n", b",,\n"),
+    "commas at the rows' ends": lambda text: text.replace(b"\n", b",,\n").replace(
+        b",,\n", b"\n", 1
+    ),
+    "a row of commas": lambda text: text + b",,\n,,\n",
+    "sep=;": lambda text: b"sep=;\n" + text.replace(b",", b";"),
+    "semicolons": lambda text: text.replace(b",", b";"),
+    "tabs": lambda text: text.replace(b",", b"\t"),
+    "labels as fractions": lambda text: re.sub(rb"(?m)^(\d),", rb"\1.0,", text),
+    "labels as names": as_names,
+    "a column of names": with_names,
+    "lists in brackets": in_brackets,
+    "commas between": lambda text: in_brackets(text).replace(b"[", b"").replace(b"]", b""),
+    "pixels as fractions": lambda text: re.sub(rb"(?<=\d) ", b".0 ", text),
+    "old Macintosh line ends": lambda text: text.replace(b"\n", b"\r"),
+    "empty lines": lambda text: text.replace(b"\n", b"\n\n") + b"\r\n\n",
+    "leading zeros": lambda text: text.replace(b" ", b" 00"),
+    "two spaces": lambda text: text.replace(b" ", b"  "),
+    "no last line end": lambda text: text[:-1],
+    "an index": lambda text: re.sub(rb"(?m)^(?=.)", b"1,", text).replace(b"1,emo", b",emo", 1),
+    "splits by other names": lambda text: text.replace(b"PublicTest", b"val").replace(
+        b"Training", b"train"
+    ),
+    "another column": lambda text: re.sub(rb"(?m)$", b",x", text.strip()) + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", SPREADSHEETS)
+def test_what_spreadsheets_make_of_a_table_is_read_where_nothing_is_lost(tmp_path, name):
+    faces = some_faces()
+    (tmp_path / "x.csv").write_bytes(SPREADSHEETS[name](csv_text(faces)))
+    found = load(tmp_path / "x.csv")
+    assert_same(found, faces)
+    assert ("columns left out: x" in found.notes) == (name == "another column")
+
+
+def test_parquet_of_pixels_is_read_as_a_table_is(tmp_path):
+    import pandas as pd
+
+    faces = some_faces()
+    (tmp_path / "x.csv").write_bytes(csv_text(faces))
+    pd.read_csv(tmp_path / "x.csv").to_parquet(tmp_path / "x.parquet")
+    assert_same(load(tmp_path / "x.parquet"), faces)
+
+
+def test_pictures_in_class_folders_are_known_by_content_and_what_is_skipped_is_said(tmp_path):
+    image = Image.fromarray(some_faces().images[0])
+    for i, (ending, kind) in enumerate(
+        {"jfif": "JPEG", "jpe": "JPEG", "avif": "AVIF", "webp": "WEBP", "xyz": "PNG"}.items()
+    ):
+        (tmp_path / "train" / EMOTIONS[i]).mkdir(parents=True)
+        image.save(tmp_path / "train" / EMOTIONS[i] / f"a.{ending}", kind)
+        (tmp_path / "train" / EMOTIONS[i] / f"{i}.heic").write_bytes(HEIC)
+    (tmp_path / "readme.txt").write_text("pictures")
+    found = load(tmp_path)
+    assert len(found) == 5 and set(found.labels) == set(range(5))
+    left = "left out: 5 .heic (HEIC, as telephones store it; save it as JPEG), 1 .txt (readme.txt)"
+    assert left in found.notes
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
+FOREIGN_FILES = {
+    "HDF5": b"\x89HDF\r\n\x1a\n" + b"\0" * 100,
+    "numpy array": b"\x93NUMPY\x01\0" + b"\0" * 100,
+    "numpy arrays": pack_zip({"images.npy": b"\x93NUMPY", "labels.npy": b"\x93NUMPY"}),
+    "a pickle, not opened since it could run code": pickle.dumps({"images": [1, 2]}),
+    "a pickle": pack_zip({"train/data.pkl": b"\x80\2", "train/version": b"3"}),
+    "Office file": pack_zip({"[Content_Types].xml": b"<", "xl/workbook.xml": b"<"}),
+    "HEIC": HEIC,
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+    "web page": b"\n<!DOCTYPE html><html></html>",
+    "UTF-16": "emotion,pixels\n".encode("utf-16"),
+    "7-Zip": b"7z\xbc\xaf\x27\x1c",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN_FILES)
+def test_a_format_that_is_not_read_is_named_with_the_way_out(tmp_path, kind):
+    (tmp_path / "data.bin").write_bytes(FOREIGN_FILES[kind])
+    for path in (tmp_path / "data.bin", tmp_path):
+        with pytest.raises(DataError, match=kind) as caught:
+            load(path)
+        assert re.search("save|unpack|fetch|sign in", str(caught.value))
+
+
+def test_a_picture_of_16_bits_keeps_its_light_where_only_12_are_used(tmp_path):
+    light = np.linspace(0, 1, 48 * 48).reshape(48, 48)
+    for highest in (255, 4095, 65535):
+        Image.fromarray((light * highest).astype(np.uint16)).save(tmp_path / "a.png")
+        found = load(tmp_path / "a.png").images[0]
+        assert np.abs(found.astype(float) - 255 * light).max() < 2
 
 
 # --- votes
@@ -400,7 +708,7 @@ def test_votes_refuse_every_set_but_the_same_in_the_same_order(voted):
     join(faces, np.roll(votes, 3, axis=1), match="another order")
     votes = votes.astype(object)
     votes[4, 3] = "x"
-    join(faces, votes, match="row 4 .line 6.: vote 'x'")
+    join(faces, votes, match="row 4 .line 6.: sadness 'x'")
 
 
 def test_plurality_on_paper():
@@ -479,7 +787,9 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "WORTH_IT", 0)
     monkeypatch.setattr(cache_module, "SETTLED_AFTER", -1)
     read = data.read_and_recognise
-    monkeypatch.setattr(data, "read_and_recognise", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr(
+        data, "read_and_recognise", lambda *given: reads.append(given) or read(*given)
+    )
     return path, folder, reads
 
 
@@ -545,7 +855,7 @@ def test_a_folder_is_cached_until_one_of_its_files_changes(cached, tmp_path):
     files = class_folders(faces)
     write_tree(folder, files)
     for _ in range(2):
-        assert_same(load(folder), in_class_order(faces))
+        assert_same(load(folder), in_folder_order(faces))
     assert len(reads) == 1
     (folder / next(iter(files))).unlink()
     assert len(load(folder)) == len(faces) - 1
@@ -558,6 +868,35 @@ def test_without_a_writable_cache_folder_everything_works(cached, monkeypatch, t
         monkeypatch.setenv("FER_CACHE", str(place))
         assert len(load(path)) == len(load(path)) == sum(SIZES)
     assert len(reads) == 6
+
+
+def test_the_cache_keeps_the_sets_used_last_and_nothing_else_is_removed(cached, monkeypatch):
+    path, folder, reads = cached
+    monkeypatch.setattr(cache_module, "KEPT", 2)
+    folder.mkdir()
+    (folder / "mine.npz").write_bytes(b"no face")
+    names = ["a", "b", "c"]
+    for k, name in enumerate(names):
+        (path.parent / name).write_bytes(csv_text(some_faces(k)))
+        load(path.parent / name)
+        time.sleep(0.02)
+        load(path.parent / "a")  # used again and again
+    assert len(list(folder.glob("faces-*.npz"))) == 2 and (folder / "mine.npz").exists()
+    before = len(reads)
+    load(path.parent / "a")
+    assert len(reads) == before
+    load(path.parent / "b")
+    assert len(reads) == before + 1
+
+
+def test_other_classes_are_read_anew(cached):
+    path, _, reads = cached
+    assert load(path).classes == EMOTIONS
+    other = "a,b,c,d,e,f,g"
+    assert (
+        load(path, classes=other).classes == tuple("abcdefg") == load(path, classes=other).classes
+    )
+    assert len(reads) == 2
 
 
 def test_two_processes_may_load_at_once(cached):
@@ -574,15 +913,29 @@ def test_two_processes_may_load_at_once(cached):
     assert [file.suffix for file in folder.iterdir()] == [".npz"]
 
 
-def test_the_module_imports_with_numpy_alone():
+def test_the_module_imports_nothing_heavy():
     script = (
         "import sys, fer_utils.data\n"
-        "print([m for m in ('torch', 'pandas', 'pyarrow', 'PIL', 'scipy') if m in sys.modules])"
+        "print([m for m in ('torch', 'cv2', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_summary_has_counts_by_split_and_class_and_every_note():
+    faces = replace(some_faces(sizes=(2, 1, 1)), labels=np.array([0, 0, 3, -1]), notes=("a note",))
+    lines = [line.split() for line in data.summary_lines(faces)]
+    assert lines[0] == [*SPLITS, "all"]
+    assert ["Angry", "2", "0", "0", "2"] in lines and ["Happy", "0", "1", "0", "1"] in lines
+    assert lines[-3:] == [
+        ["unlabelled", "0", "0", "1", "1"],
+        ["all", "2", "1", "1", "4"],
+        ["a", "note"],
+    ]
+    own = replace(faces, classes=("yes", "no", "perhaps", "never"))
+    assert ["never", "0", "1", "0", "1"] in [line.split() for line in data.summary_lines(own)]
 
 
 def test_the_command_says_what_a_path_holds_or_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from ipywidgets.widgets import widget
 from PIL import Image
 
-from fer_utils import explore, metrics
+from fer_utils import evaluation, explore, metrics
 from fer_utils.plotting import style
 from fer_utils.runs import Run
 
@@ -133,6 +134,16 @@ def test_without_images_the_faces_are_drawn_and_their_own_network_reads_them(rea
     assert "network synthetic" in explore.saliency(real).view(explore.saliency(real).choice).told
 
 
+def test_the_panel_makes_maps_as_the_chapter_does(drawn):
+    panel = explore.saliency(drawn)
+    assert panel.options({})["method"] == evaluation.asking(evaluation.METHODS)
+
+
+def test_the_text_of_the_upload_button_is_not_cut_off(real):
+    assert opened(explore.saliency(real)).upload.layout.width == "max-content"
+    assert not hasattr(opened(explore.confusion(real)), "upload")
+
+
 def uploaded(panel, name, content):
     about = {"name": name, "type": "", "size": len(content), "last_modified": datetime.now(UTC)}
     panel.upload.value = (about | {"content": memoryview(content)},)
@@ -174,3 +185,12 @@ def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):
         "conv4": 128, "conv3": 12, "conv2": 12, "conv1": 32, "outputs": 7,
     }  # fmt: skip
     assert offered["outputs"] == real.classes
+
+
+def test_a_panel_saved_for_the_report_warns_of_nothing(monkeypatch, tmp_path, drawn):
+    monkeypatch.setenv("FER_FIGURES", str(tmp_path))
+    monkeypatch.setattr(style, "display", lambda *of, **more: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explore.saliency(drawn)._ipython_display_()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}

@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 from fer_utils import data, predict
-from fer_utils.data import portrait
+from fer_utils.data import images
 
 
 def png(pixels, **options) -> bytes:
@@ -69,13 +69,13 @@ def test_without_a_face_the_central_square_is_taken_and_said():
 
 def test_without_a_detector_the_central_square_is_taken_and_said(face, monkeypatch):
     for absent in (None, SimpleNamespace()):  # no OpenCV; one without cascades, such as 5.0
-        portrait.detector.cache_clear()
+        images.detector.cache_clear()
         monkeypatch.setitem(sys.modules, "cv2", absent)
         crop, told = data.read_face(png(photograph(face)))
         assert told.startswith("no face detector is installed (pip install")
         assert told.endswith("its central square is taken")
         assert np.array_equal(crop, data.read_face(png(photograph(face)), detect=False)[0])
-    portrait.detector.cache_clear()
+    images.detector.cache_clear()
 
 
 def test_the_detector_can_be_left_out(face):
@@ -127,10 +127,13 @@ def animated() -> bytes:
 
 BAD = {
     "empty": (b"", "an empty file; expected a picture"),
-    "text": (b"not a picture at all", "no picture; expected a whole PNG, JPEG file"),
+    "text": (
+        b"not a picture at all",
+        "no picture; replace or remove it; expected a PNG or JPEG file",
+    ),
     "half": (png(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))[:90], "expected a whole PNG"),
     "tiny": (png(np.zeros((8, 80), np.uint8)), "80×8 pixels; expected ≥ 16 a side"),
-    "huge": (huge(), "10000×10000 pixels; expected at most 40 million"),
+    "huge": (huge(), "could be decompression bomb.* of sensible size"),
     "film": (animated(), "several frames; expected one picture"),
     "float": (None, "'F' pixels; expected 8 bits a channel"),
 }
@@ -155,7 +158,7 @@ def test_a_bad_file_gives_one_clear_line(kind, tmp_path):
 def test_a_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "large.png"
     path.write_bytes(b"x" * 2000)
-    monkeypatch.setattr(portrait, "MOST_BYTES", 1000)
+    monkeypatch.setattr(images, "MOST_BYTES", 1000)
     with pytest.raises(data.DataError, match="expected at most"):
         data.read_face(path)
     with pytest.raises(data.DataError, match="a folder; give image files"):
@@ -178,3 +181,39 @@ def test_the_command_fails_in_one_line(name, capsys):
     assert predict.main([str(ROOT / name), "--run", "synthetic"]) == 1
     line = capsys.readouterr().err
     assert line.startswith("predict: ") and line.count("\n") == 1
+
+
+def test_one_bad_picture_does_not_end_a_batch(face, tmp_path, capsys):
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+    files = {"one.png": png(face), "phone.heic": heic, "two.png": png(photograph(face))}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in files]
+    assert predict.main([*paths, "--run", "synthetic", "--map", str(tmp_path / "map.png")]) == 1
+    said = capsys.readouterr()
+    assert f"{paths[0]}: " in said.out and f"{paths[2]}: " in said.out
+    assert said.err.startswith(f"predict: {paths[1]}: ") and said.err.count("\n") == 1
+    assert "HEIC" in said.err and (tmp_path / "map.png").exists()
+
+
+def test_every_face_of_a_picture_is_answered_when_asked_for(face, tmp_path, capsys):
+    pytest.importorskip("cv2")
+    path = tmp_path / "two.png"
+    two = np.hstack([photograph(face), photograph(face, side=100, at=(110, 70))])
+    path.write_bytes(png(two))
+    assert predict.main([str(path), "--run", "synthetic"]) == 0
+    assert capsys.readouterr().out.count(f"{path}: ") == 1
+    assert predict.main([str(path), "--run", "synthetic", "--all"]) == 0
+    assert capsys.readouterr().out.count(f"{path}: ") == 2
+
+
+@pytest.mark.parametrize(("encoding", "block"), [("utf-8", "█"), ("cp1252", "#"), ("ascii", "#")])
+def test_the_bar_is_one_that_the_console_can_write(face, tmp_path, monkeypatch, encoding, block):
+    path = tmp_path / "臉.png"
+    path.write_bytes(png(face))
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert predict.main([str(path), "--run", "synthetic"]) == 0
+    console.flush()
+    said = console.buffer.getvalue().decode(encoding)
+    assert f"%  {block}" in said and "Happy" in said

@@ -4,15 +4,18 @@ import base64
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
+import tomllib
 import zlib
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, pdf
-from fer_utils.report.__main__ import main, provenance
+from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, render
+from fer_utils.report.__main__ import main, missing_results
 
 
 def png(width=8, height=4) -> bytes:
@@ -34,7 +37,7 @@ def markdown(source):
 def code(source, *tags, data=None, metadata=None):
     output = {"output_type": "display_data", "data": data, "metadata": metadata or {}}
     return {
-        "cell_type": "code", "id": f"c{abs(hash(source))}", "metadata": {"tags": list(tags)},
+        "cell_type": "code", "id": f"c{abs(hash((source, str(data))))}", "metadata": {"tags": list(tags)},
         "execution_count": None, "source": source, "outputs": [output] if data else [],
     }  # fmt: skip
 
@@ -75,15 +78,27 @@ def first(answer=ANSWER):
 def project(tmp_path_factory):
     """A project of two small chapters, its report made."""
     root = tmp_path_factory.mktemp("project")
-    (root / "runs" / "tiny" / "precomputed").mkdir(parents=True)
-    facts = {"kind": "synthetic", "checksum": "0123456789abcdef"}
-    about = {"data": facts, "recipe": {"seed": 7}}
-    (root / "runs" / "tiny" / "config.json").write_text(json.dumps(about))
-    (root / "runs" / "tiny" / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
+    whole_run(root / "runs" / "tiny")
     write(root / "notebooks" / "00_a.ipynb", *first())
     write(root / "notebooks" / "01_b.ipynb", *second())
-    assert make(root) == 0
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_RUNS", str(root / "runs"))
+        for name in ("FER_DATA", "FER_VOTES", "FER_FIGURES", "PYTHONPATH", "OMP_NUM_THREADS"):
+            patch.setenv(name, os.environ.get(name, ""))  # as they were, after these tests
+        assert make(root) == 0
+        yield root
+
+
+def whole_run(folder, *missing):
+    """A run on real faces with all that a report asks for, but without what is ``missing``."""
+    (folder / "precomputed").mkdir(parents=True)
+    facts = {"kind": "fer2013", "checksum": "0123456789abcdef", "faces": {"Training": 1234},
+             "notes": ["numbers read as 0=Angry"]}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"data": facts, "recipe": {"seed": 7}}))
+    (folder / "metrics.json").write_text('{"PrivateTest": {"accuracy": 0.625}}')
+    for name in missing_results(folder):
+        if name not in missing:
+            (folder / "precomputed" / f"{name}.npz").touch()
 
 
 def second(answer="Markdown('It stands.')"):
@@ -91,8 +106,8 @@ def second(answer="Markdown('It stands.')"):
     return markdown("# 1 · And then?"), code("RUN = ''", "parameters"), code(answer, "answer")
 
 
-def make(root):
-    return main(["--run", "tiny", "--jobs", "1"], root=root)
+def make(root, *options):
+    return main(["--run", "tiny", "--jobs", "1", *options], root=root)
 
 
 def state(folder):
@@ -121,6 +136,7 @@ def test_pages_show_the_run_and_escape_what_comes_from_data(project):
     page = (project / "build" / "tiny" / "html" / "00_a.html").read_text("utf-8")
     assert "We find &lt;b&gt;tiny&lt;/b&gt; and" in page  # the parameter was injected …
     assert "stored" not in page and "RUN =" not in page  # … and its cells are hidden
+    assert '<li><a href="#answer">Answer</a></li>' in page  # the contents of this chapter
     assert 'alt="a grey &lt;box&gt;"' in page and "2 &lt; 3 &amp; so on" in page
     assert '<th scope="row">&lt;i&gt;</th><td class="number">0.5</td>' in page
     assert "Figure 0.1." in page and page.count('<span class="math ') == 4 == page.count("<math ")
@@ -166,21 +182,127 @@ def test_a_chapter_that_fails_is_named_and_fails_again(project, capsys):
     assert "It moved." in (folder.parent / "html" / "index.html").read_text("utf-8")
 
 
-def test_a_run_that_cannot_be_made_ends_with_the_status_of_its_maker(tmp_path, monkeypatch):
-    called = []
+@pytest.mark.whole
+def test_an_exporter_alone_gives_the_page_of_the_report(project):
+    executed = project / "build" / "tiny" / "notebooks" / "00_a.ipynb"
+    page, _ = render.FerHTMLExporter().from_filename(str(executed))
+    assert page == (project / "build" / "tiny" / "html" / "00_a.html").read_text("utf-8")
+    made, _ = render.FerPDFExporter().from_filename(str(executed))
+    assert made.startswith(b"%PDF") and b"pdfuaid" in made
+
+
+def test_nbconvert_finds_the_exporters_by_their_short_names():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    found = {
+        name: EntryPoint(name, value, "nbconvert.exporters").load()
+        for name, value in declared["nbconvert.exporters"].items()
+    }
+    assert found == {"fer-html": render.FerHTMLExporter, "fer-pdf": render.FerPDFExporter}
+
+
+@pytest.mark.whole
+def test_what_a_user_or_jupyterlab_puts_under_build_is_left_alone_and_does_no_harm(project):
+    folder = project / "build" / "tiny"
+    own = [folder / "notes.txt", folder / "html" / "mine.html", folder / "figures" / "mine.png",
+           folder / "notebooks" / "02_own.ipynb"]  # fmt: skip
+    for place in ("html", "notebooks", "figures", "."):
+        checkpoint = folder / place / ".ipynb_checkpoints" / "00_a-checkpoint.ipynb"
+        own.append(checkpoint)
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    for path in own:
+        path.write_text("mine")
+    (project / "notebooks" / ".ipynb_checkpoints").mkdir()
+    (project / "notebooks" / "00_a-Copy1.ipynb").write_text("{}")
+    write(project / "notebooks" / "02_c.ipynb", *second())
+    assert make(project) == 0
+    made = [folder / "html" / "02_c.html", folder / "html" / "02_c.ipynb",
+            folder / "notebooks" / "02_c.ipynb"]  # fmt: skip
+    assert all(path.is_file() for path in made)
+    (project / "notebooks" / "02_c.ipynb").unlink()
+    assert make(project) == 0
+    assert not any(path.exists() for path in made)  # what an earlier call wrote goes with its cause
+    assert [path.read_text() for path in own] == ["mine"] * len(own)
+    page = (folder / "html" / "00_a.html").read_text("utf-8")
+    assert "02_c" not in page and "02_own" not in page and "Copy1" not in page
+
+
+@pytest.mark.whole
+def test_a_changed_order_of_classes_makes_chapters_stale(project, monkeypatch):
+    before = fingerprint.surroundings(project, "tiny", None, None)
+    monkeypatch.setenv("FER_CLASSES", "Happy,Sad")
+    assert fingerprint.surroundings(project, "tiny", None, None) != before
+
+
+@pytest.mark.whole
+def test_the_code_stands_in_the_pdf_where_it_is_asked_for(project):
+    path = project / "build" / "tiny" / "report.pdf"
+    short = path.stat().st_size
+    assert make(project, "--code") == 0
+    assert path.stat().st_size > short
+    assert make(project) == 0
+    assert path.stat().st_size == short
+
+
+@pytest.mark.whole
+def test_runs_pages_and_working_folder_may_lie_elsewhere(project, tmp_path, monkeypatch, capsys):
+    whole_run(tmp_path / "elsewhere" / "mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FER_RUNS", "elsewhere")  # both relative to the caller's folder
+    assert main(["--run", "mine", "--jobs", "2", "--build", "pages"], root=project) == 0
+    assert (tmp_path / "pages" / "mine" / "report.pdf").is_file()
+    told = capsys.readouterr().out
+    assert "mine: fer2013 faces\n    Training 1,234\n" in told and "numbers read as 0=Angry" in told
+    assert main(["--run", "tiny", "--build", "pages"], root=project) == 0  # shipped, so not trained
+
+
+def test_a_run_is_sought_in_the_users_folder_first_then_among_the_shipped(tmp_path, monkeypatch):
+    whole_run(tmp_path / "runs" / "shipped")
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "own"))
+    assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "runs" / "shipped"
+    assert fingerprint.run_folder(tmp_path, "new") == tmp_path / "own" / "new"
+    (tmp_path / "own" / "shipped").mkdir(parents=True)
+    assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "own" / "shipped"
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The commands that the report starts; each ends with status 3."""
+    commands = []
 
     def run(command, **_):
-        called.append(command[2:])
+        commands.append(command[2:])
         return subprocess.CompletedProcess(command, 3)
 
     monkeypatch.setattr("fer_utils.report.__main__.subprocess.run", run)
+    return commands
+
+
+def test_a_run_that_cannot_be_made_ends_with_the_status_of_its_maker(tmp_path, called):
+    write(tmp_path / "notebooks" / "00_a.ipynb", *second())
     assert main(["--run", "mine"], root=tmp_path) == 3
     assert called == [["fer_utils.train", "--run", "mine"]]
 
 
-def test_data_that_is_not_there_is_named(tmp_path, capsys):
-    assert main(["--data", str(tmp_path / "no.csv")], root=tmp_path) == 1
-    assert "no.csv: no such file" in capsys.readouterr().err
+def test_results_that_were_interrupted_are_finished(tmp_path, called):
+    write(tmp_path / "notebooks" / "00_a.ipynb", *second())
+    whole_run(tmp_path / "runs" / "mine", "copies", "filters")
+    assert main(["--run", "mine"], root=tmp_path) == 3
+    assert called == [["fer_utils.precomputed", "mine", "copies", "filters"]]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--data", "no.csv"], "no.csv: no such file"),
+        (["--votes", "no.csv"], "no.csv: no such file"),
+        ([], "00_a reads the run 'other', which is not in"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(tmp_path, called, capsys, options, message):
+    write(tmp_path / "notebooks" / "00_a.ipynb", code("truth = Run.load('other')"))
+    assert main(["--run", "mine", *options], root=tmp_path) == 1
+    assert message in capsys.readouterr().err and called == []
+    assert not (tmp_path / "build").exists()
 
 
 def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, capsys):
@@ -191,8 +313,7 @@ def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, c
     assert before == fingerprint.surroundings(tmp_path, "r", folder.parent, None)
     (folder / "1.png").write_bytes(png() + b"more")
     assert before != fingerprint.surroundings(tmp_path, "r", folder.parent, None)
-    (tmp_path / "runs" / "r" / "precomputed").mkdir(parents=True)
-    (tmp_path / "runs" / "r" / "metrics.json").write_text("{}")
+    whole_run(tmp_path / "runs" / "r")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "00_x.ipynb").write_text("{}")
     assert main(["--run", "r", "--data", str(folder.parent)], root=tmp_path) == 1
@@ -200,11 +321,9 @@ def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, c
 
 
 def set_pages(tmp_path, *cells):
-    read = notebook.read(write(tmp_path / "05_x.ipynb", *cells))
-    markup.typeset([read])
-    front = markup.front({"accuracy": 0.5, "split": "PublicTest", "faces": "none"})
-    text = pdf.source([read], front, {"facts": {}}, pdf.place([read], tmp_path))
-    return pdf.compile_pdf(text, tmp_path, timestamp=0)
+    path = str(write(tmp_path / "05_x.ipynb", *cells))
+    render.FerHTMLExporter().from_filename(path)
+    return render.FerPDFExporter().from_filename(path)[0]
 
 
 HEAD = markdown("# 5 · Why?")
@@ -241,9 +360,64 @@ def test_what_cannot_be_set_is_refused_with_chapter_and_cell(tmp_path, bad, mess
         set_pages(tmp_path, HEAD, bad, END)
 
 
+def test_a_notebook_that_is_no_chapter_is_refused(tmp_path):
+    path = write(tmp_path / "mine.ipynb", HEAD, END)
+    with pytest.raises(ReportError, match=r"^mine.ipynb: a chapter is named NN_name.ipynb"):
+        render.FerHTMLExporter().from_filename(str(path))
+
+
+def test_print_takes_the_svg_drawn_with_a_figure_and_no_other(tmp_path):
+    path = str(write(tmp_path / "notebooks" / "05_x.ipynb", HEAD, picture(alt="a", name="x"), END))
+    exporter, folder = render.FerTypstExporter(), tmp_path / "figures"
+    assert list(exporter.from_filename(path)[1]["figure_files"]) == ["5.1.png"]
+    folder.mkdir()
+    (folder / "x.svg").write_text("<svg/>")
+    (folder / "x.png").write_bytes(png())
+    assert exporter.from_filename(path)[1]["figure_files"] == {"5.1.svg": b"<svg/>"}
+    (folder / "x.png").write_bytes(png(9))  # drawn by another call
+    assert list(exporter.from_filename(path)[1]["figure_files"]) == ["5.1.png"]
+
+
 def test_a_chapter_without_an_answer_is_refused(tmp_path):
     with pytest.raises(ReportError, match=r"^05_x: expected one Markdown output"):
         set_pages(tmp_path, HEAD)
+
+
+LIMIT = """- **2019 said** that Fear–Sad and Fear–Neutral are confused most.
+- **We find** Sad–Neutral (18 % [16, 20]) or Angry–Disgust in front, depending on the seed;
+  Fear–Neutral is eighth in all five.
+- **The claim does not hold.** In 37 % of the mistakes the crowd sides with the network, in 28 %
+  with the label, in 35 % with nobody."""
+
+
+@pytest.mark.parametrize(
+    "answer, faults",
+    [
+        (LIMIT, []),
+        (LIMIT + "\n- And 1.", ["4 bullets (at most 3)", "7 numbers (at most 6)"]),
+        ("word " * 61, ["61 words (at most 60)"]),
+        ("1, 2.5, −3, 4 %, [5, 6] of conv4, FER2013 and fc", []),
+        ("1, 2.5, −3, 4 %, [5, 6], 1,000", ["7 numbers (at most 6)"]),
+    ],
+)
+def test_an_answer_holds_three_bullets_sixty_words_six_numbers(answer, faults):
+    assert notebook.answer_faults(answer) == faults
+
+
+def test_an_answer_over_its_limit_stops_the_build_once_that_is_switched_on(tmp_path, monkeypatch):
+    long = code("…", "answer", data={"text/markdown": "word " * 61})
+    set_pages(tmp_path, HEAD, long)
+    monkeypatch.setattr(notebook, "LONG_ANSWERS_STOP", True)
+    set_pages(tmp_path, HEAD, END)
+    with pytest.raises(ReportError, match=r"^05_x: the answer has 61 words \(at most 60\)"):
+        set_pages(tmp_path, HEAD, long)
+
+
+def test_the_short_answer_is_the_sentence_that_tells_the_finding():
+    short = notebook.short_answer(LIMIT)
+    assert short.startswith("**We find** Sad–Neutral (18 %") and short.endswith("in all five.")
+    assert notebook.short_answer("It holds. We find 0.5 nats. More.") == "We find 0.5 nats."
+    assert notebook.short_answer("So.") == "So."
 
 
 def test_mathematics_of_the_chapters_converts(tmp_path):
@@ -259,16 +433,17 @@ def test_mathematics_of_the_chapters_converts(tmp_path):
 
 
 def test_a_table_keeps_spans_numbers_and_the_name_of_its_index():
-    rows, widths = notebook.table(
+    table = markup.table(
         "<table><tr><th></th><th colspan=2>both</th></tr><tr><th></th><th>a</th><th>b</th></tr>"
         "<tr><th>k</th><th></th><th></th></tr><tr><th>x</th><td>1.5</td><td>NaN y</td></tr></table>"
     )
-    assert [[(c.text, c.columns, c.numeric) for c in row] for row in rows] == [
+    rows = table["head"] + table["body"]
+    assert [[(c["text"], c["columns"], c["numeric"]) for c in row] for row in rows] == [
         [("", 1, False), ("both", 2, False)],
         [("k", 1, False), ("a", 1, True), ("b", 1, False)],
         [("x", 1, False), ("1.5", 1, True), ("NaN y", 1, False)],
     ]
-    assert widths == ["auto"] * 3
+    assert len(table["head"]) == 2 and table["widths"] == ["auto"] * 3
 
 
 def test_every_formula_sits_on_the_line_of_its_text():
@@ -280,10 +455,37 @@ def test_every_formula_sits_on_the_line_of_its_text():
     assert len(symbols) == 2 and os.linesep not in symbols
 
 
-@pytest.mark.parametrize("kind, data, warned", [("fer2013", "x.csv", True), ("fer2013", None, False),
-                                                ("synthetic", "x.csv", False)])  # fmt: skip
-def test_pages_warn_exactly_where_real_faces_may_stand(kind, data, warned):
+@pytest.mark.parametrize("kind, faces, warned", [("fer2013", True, True), ("fer2013", False, False),
+                                                 ("synthetic", True, False)])  # fmt: skip
+def test_pages_warn_exactly_where_real_faces_may_stand(kind, faces, warned):
     config = {"data": {"kind": kind, "checksum": "f" * 64}, "recipe": {"seed": 3}}
-    foot = provenance("mine", config, "abc, modified", data)
+    foot = render.provenance("mine", config, faces)
     assert bool(foot["warning"]) == warned
-    assert foot["facts"]["Seed"] == "3" and foot["facts"]["Commit"] == "abc, modified"
+    assert foot["facts"]["Seed"] == "3" and foot["facts"]["Run"] == "mine"
+
+
+@pytest.mark.whole
+def test_notebooks_replay_in_two_processes_and_under_any_kernels_name(tmp_path):
+    for name, kernel in (("00_a", "python3"), ("01_b", "nosuch")):
+        cells = [code("x = 20"), code("x += 1\nx"), code("2 * x")]
+        for i, value in ((1, "21"), (2, "42")):
+            result = {"output_type": "execute_result", "execution_count": i + 1, "metadata": {}}
+            cells[i]["outputs"] = [{**result, "data": {"text/plain": value}}]
+        for i, cell in enumerate(cells, 1):
+            cell["execution_count"] = i
+        path = write(tmp_path / "notebooks" / f"{name}.ipynb", *cells)
+        path.write_text(path.read_text().replace('"python3"', f'"{kernel}"'))
+    shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path / "notebooks")
+    command = [sys.executable, "-m", "pytest", "--nbval", "-n", "2", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, "notebooks"], cwd=tmp_path, capture_output=True, text=True)
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_make_runs_the_chapters_in_this_environments_kernel_and_passes_its_settings_on():
+    command = ["make", "-n", "PYTHON=python", "READY=", "CODE=1", "report", "notebooks"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "kernel_name=python3" in told and " --code" in told
+    shown = "include Makefile\nshow:\n\t@echo $$FER_CLASSES\n"
+    command = ["make", "-s", "-f", "-", "show", "CLASSES=Happy,Sad"]
+    told = subprocess.run(command, cwd=ROOT, input=shown, capture_output=True, text=True)
+    assert told.stdout == "Happy,Sad\n"

@@ -110,17 +110,17 @@ def test_the_overview_is_that_of_the_stored_notebooks():
 
 
 def test_committed_runs_are_whole_and_show_no_single_face():
-    from fer_utils.precomputed import AGGREGATES
+    from fer_utils.precomputed import RESULTS
 
     for name in ("fer2013", "synthetic"):
         folder = ROOT / "runs" / name
         files = {p.name for p in folder.iterdir()}
-        assert files - {"ledger.csv", "best_epoch.json"} == {
-            "config.json", "history.csv", "predictions.csv", "metrics.json",
+        assert files - {"ledger.csv"} == {
+            "config.json", "history.csv", "predictions.npz", "metrics.json",
             "model.safetensors", "precomputed", "variants",
         }, files  # fmt: skip
         assert ("ledger.csv" in files) == (name == "fer2013")
-        assert {p.stem for p in (folder / "precomputed").iterdir()} <= set(AGGREGATES)
+        assert {p.stem for p in (folder / "precomputed").iterdir()} <= set(RESULTS)
         assert (folder / "variants" / "original" / "metrics.json").exists()
 
 

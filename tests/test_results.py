@@ -5,6 +5,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -22,34 +23,75 @@ def five(runs_folder):
         old = json.loads(path.read_text())
         recipe = config["recipe"] | {"seed": seed}
         recipe.pop("ema", None)  # stored before there was such an option
+        recipe["weight_decay"] = 0.0005
         runs.write_json(path, old | {"recipe": recipe})
     return runs_folder / "five"
 
 
+def titles(run):
+    return {c.title: len(c.predictions) for c in results.configurations(run)}
+
+
+def ours(run):
+    return results.figures(run, results.configurations(run)[0])
+
+
+def add_seeds(five, count):
+    """Copies of the second seed, each with a seed of its own."""
+    for seed in range(count):
+        path = five / "variants" / f"more-{seed}"
+        shutil.copytree(five / "variants/original", path)
+        config = json.loads((path / "config.json").read_text())
+        runs.write_json(
+            path / "config.json", config | {"recipe": config["recipe"] | {"seed": 50 + seed}}
+        )
+
+
 def test_seeds_of_one_recipe_and_the_same_faces_are_taken_together(five):
     run = Run.load("five")
-    assert {n: [f.name for f in fits] for n, fits in results.configurations(run).items()} == {
-        "this recipe": ["five", "five/original"]
-    }
-    table = results.figures(run, results.configurations(run)["this recipe"])
-    each = [fit.metrics["PrivateTest"] for fit in (run, run.variant("original"))]
-    for row, name in {"PrivateTest": "accuracy", "MCC": "mcc", "ECE, 15 bins": "ece"}.items():
-        values = [one[name] for one in each]
-        assert table.loc[row, ["mean", "sd"]].tolist() == pytest.approx(
-            [np.mean(values), np.std(values, ddof=1)], rel=1e-3
-        )
-    assert table.loc["PublicTest, mirror image averaged", "mean"] == pytest.approx(
-        np.mean([f.metrics["PublicTest"]["accuracy_flip"] for f in (run, run.variant("original"))])
-    )
+    assert titles(run) == {"our recipe": 2}
+    table = ours(run)
+    each = [model.metrics["PrivateTest"] for model in (run, run.variant("original"))]
+    for figure, name in {"accuracy": "accuracy", "MCC": "mcc", "ECE, 15 bins": "ece"}.items():
+        values = table.loc[("PrivateTest", figure), "values"]
+        assert values == pytest.approx([one[name] for one in each])
     one, other = (
-        f.predictions.query("split == 'PublicTest'") for f in (run, run.variant("original"))
+        model.predictions.query("split == 'PublicTest'") for model in (run, run.variant("original"))
     )
     both = one[list(run.classes)].to_numpy() + other[list(run.classes)].to_numpy()
-    together = table.loc["PublicTest, answers of the seeds averaged"]
-    assert together["mean"] == np.mean(both.argmax(1) == one["label"])
-    assert together[["sd", "lo", "hi"]].isna().all()
-    alone = results.figures(run, [run]).index
-    assert not [row for row in alone if "seeds averaged" in row]
+    (together,) = table.loc[("PublicTest", "answers of the seeds averaged"), "values"]
+    assert together == np.mean(both.argmax(1) == one["label"])
+
+
+def test_a_deviation_and_an_interval_need_three_seeds(five):
+    row = ("PrivateTest", "accuracy")
+    assert ours(Run.load("five")).loc[row, ["lo", "hi"]].isna().all()
+    assert re.fullmatch(r"\d\d\.\d, \d\d\.\d", results.results(Run.load("five")).loc[row].iloc[0])
+    add_seeds(five, 1)
+    three = ours(Run.load("five")).loc[row]
+    values = three["values"]
+    assert three["lo"] < np.mean(values) < three["hi"]
+    cell = f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} ["
+    assert results.format_cell(three).startswith(cell)
+
+
+def test_every_row_names_its_split_and_every_column_its_seeds(five):
+    table = results.results(Run.load("five"))
+    assert set(table.index.get_level_values("split")) == {"PublicTest", "PrivateTest"}
+    assert list(table.columns) == ["our recipe, 2 seeds"]
+
+
+def test_a_calibrated_networks_error_stands_beside_the_networks(five):
+    run = Run.load("five")
+    table = ours(run)
+    tested = run.predictions.query("split == 'PrivateTest'")
+    band = metrics.calibration_error(
+        tested["label"].to_numpy(), tested[list(run.classes)].to_numpy()
+    )
+    lo, hi = table.loc[("PrivateTest", results.CALIBRATED), ["lo", "hi"]]
+    assert lo == pytest.approx(band["null_lo"], rel=0.3) and hi == pytest.approx(
+        band["null_hi"], rel=0.3
+    )
 
 
 def test_a_part_of_the_faces_is_that_part(five):
@@ -58,52 +100,82 @@ def test_a_part_of_the_faces_is_that_part(five):
     right = tested[list(run.classes)].to_numpy().argmax(1) == tested["label"]
     some = tested["row"].to_numpy()[::3]
     run.store("copies", {"row": some})
-    table = results.figures(run, [run])
-    row = f"PrivateTest without copies of Training ({len(tested) - len(some):,})"
+    table = ours(run)
+    row = "PrivateTest", f"without copies of Training ({len(tested) - len(some):,})"
     keep = ~np.isin(tested["row"], some)
-    assert table.loc[row, "mean"] == pytest.approx(right[keep].mean())
+    assert table.loc[row, "values"][0] == pytest.approx(right[keep].mean())
     votes = run.faces(rows=tested["row"].to_numpy()).votes
-    sure = metrics.votes_by_class(votes, run.classes)[:, :-1].max(1) >= 6
-    row = f"PrivateTest where at least 6 of 10 voters agree ({sure.sum():,})"
-    assert table.loc[row, "mean"] == pytest.approx(right[sure].mean())
+    clear = metrics.clear_majority(votes)
+    row = "PrivateTest", f"where at least 6 of 10 voters agree ({clear.sum():,})"
+    assert table.loc[row, "values"][0] == pytest.approx(right[clear].mean())
 
 
-def test_a_column_has_the_title_of_its_kind_of_fit_and_none_takes_anothers_place(five):
+def test_named_epochs_have_columns_of_their_own(five):
+    path = five / "variants/original"
+    config = json.loads((path / "config.json").read_text())
+    runs.write_json(path / "config.json", config | {"recipe": config["recipe"] | {"batch": 64}})
+    scores = json.loads((path / "metrics.json").read_text())
+    early = {split: {**figures, "accuracy_flip": 0.125} for split, figures in scores.items()}
+    epochs = {name: {"epoch": 4, "metrics": early} for name in results.EPOCHS}
+    runs.write_json(path / "metrics.json", scores | {"epochs": epochs})
+    for name in results.EPOCHS:
+        shutil.copy(path / "predictions.npz", path / f"predictions_{name}.npz")
+    table = results.results(Run.load("five"))
+    assert list(table.columns)[1:] == [
+        "the 2019 recipe, last epoch, 1 seed", "the 2019 recipe, lowest PublicTest loss, 1 seed",
+        "the 2019 recipe, best PublicTest accuracy, 1 seed",
+    ]  # fmt: skip
+    assert list(table.loc[("PublicTest", "mirror image averaged")])[2:] == ["12.5", "12.5"]
+
+
+def test_a_column_has_the_title_of_its_recipe_and_none_takes_anothers_place(five):
     for name, decay in (("taught-7", 0.1), ("taught-8", 0.1), ("taught-9", 0.2), ("mine-1", 0.3)):
         shutil.copytree(five / "variants/original", five / "variants" / name)
         path = five / "variants" / name / "config.json"
         config = json.loads(path.read_text())
         runs.write_json(path, config | {"recipe": config["recipe"] | {"weight_decay": decay}})
-    found = results.configurations(Run.load("five"))
-    assert {title: len(fits) for title, fits in found.items()} == {
-        "this recipe": 2, "this recipe and teachers": 2, "taught-9": 1, "mine-1": 1
+    assert titles(Run.load("five")) == {
+        "our recipe": 2, "with teachers": 2, "taught-9": 1, "mine": 1
     }  # fmt: skip
 
 
-def test_a_fit_that_was_not_scored_on_private_test_has_no_column(five):
+def test_a_model_that_was_not_scored_on_private_test_has_no_column(five):
     path = five / "variants/original/metrics.json"
     scores = json.loads(path.read_text())
     runs.write_json(path, {"PublicTest": scores["PublicTest"]})
-    assert [f.name for f in results.configurations(Run.load("five"))["this recipe"]] == ["five"]
+    assert titles(Run.load("five")) == {"our recipe": 1}
 
 
-def test_the_best_epoch_has_its_line_and_says_that_it_is_invalid(five, capsys):
-    assert results.BEST not in results.results(Run.load("five")).index
-    assert results.choosing(Run.load("five")).startswith("No fit kept its epochs")
-    runs.write_json(five / "variants/original/best_epoch.json", {"accuracy": 0.8125})
-    last = Run.load("five", "original").metrics["PrivateTest"]["accuracy"]
-    told = f"81.2% instead of {last:.1%} (mean of 1 fits that kept their epochs): {81.25 - 100 * last:.1f} p"
-    assert told in results.choosing(Run.load("five"))
-    assert list(results.results(Run.load("five")).index)[:2] == [
-        "PublicTest", "PublicTest, mirror image averaged"
-    ]  # fmt: skip
+def test_a_run_without_private_test_has_its_table_too(five):
+    for name in ("", "variants/original", "variants/hard"):
+        path = five / name
+        scores = json.loads((path / "metrics.json").read_text())
+        runs.write_json(path / "metrics.json", {"PublicTest": scores["PublicTest"]})
+        stored = dict(np.load(path / "predictions.npz"))
+        public = stored["split"] == "PublicTest"
+        runs.write_arrays(path / "predictions.npz", {k: v[public] for k, v in stored.items()})
+    table = results.results(Run.load("five"))
+    assert set(table.index.get_level_values("split")) == {"PublicTest"}
+    assert ("PublicTest", "MCC") in table.index
+
+
+def test_the_ledger_says_how_often_private_test_was_scored(five):
+    assert results.scorings(Run.load("five")).startswith("No ledger")
+    lines = ["variant,recipe", "main,x", '"seed-1, best of 30 epochs (invalid)",x', "seed-1,x"]
+    (five / "ledger.csv").write_text("\n".join(lines) + "\n")
+    assert results.scorings(Run.load("five")) == (
+        "PrivateTest was scored 2 times for a model of this run, and every epoch of 1 models "
+        "(30 epochs) (ledger.csv)."
+    )
+
+
+def test_the_command_prints_both_tables(five, capsys):
     assert results.main(["five"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "| | this recipe, 2 seeds |" and printed[1] == "|---|---|"
-    assert "| best epoch on PrivateTest (invalid) | 81.2 |" in printed
-    assert any(
-        re.match(r"\| PrivateTest \| \d+\.\d ± \d+\.\d \[\d+\.\d, \d+\.\d\] \|", p) for p in printed
+    assert (
+        printed[0] == "| split | figure | our recipe, 2 seeds |" and printed[1] == "|---|---|---|"
     )
+    assert any(line.startswith("| 2016 | Pramerdorfer & Kampel | ") for line in printed)
 
 
 def test_no_such_run_is_one_line(runs_folder, capsys):
@@ -111,39 +183,76 @@ def test_no_such_run_is_one_line(runs_folder, capsys):
     assert capsys.readouterr().err.startswith("results: no run named 'nosuch'")
 
 
-def test_what_was_changed_is_held_against_the_fit_it_was_changed_from(five):
-    run = Run.load("five")
-    assert results.ablations(run).empty
-    assert results.bought(results.ablations(run)) == "No fit of this run leaves an ingredient out."
-    for name in ("short", "short-no-flip", "short-same"):
-        shutil.copytree(five / "variants/original", five / "variants" / name)
-    table = run.variant("short").predictions
-    public = table["split"] == "PublicTest"
-    right = np.eye(len(run.classes))[table["label"]]
-    wrong = public & (np.arange(len(table)) % 3 > 0)
-    for name, rows in {"short": public & False, "short-no-flip": wrong}.items():
-        scores = np.where(rows.to_numpy()[:, None], np.roll(right, 1, axis=1), right)
-        table[list(run.classes)] = scores
-        table.to_csv(five / "variants" / name / "predictions.csv", index=False)
-    shutil.copy(five / "variants/short/predictions.csv", five / "variants/short-same")
-    for name, change in {"short-no-flip": {"flip": False, "seed": 3}, "short-same": {}}.items():
-        path = five / "variants" / name / "config.json"
-        config = json.loads(path.read_text())
-        config |= {"recipe": config["recipe"] | change, "processes": 1 if change else 2}
-        runs.write_json(path, config)
-    found = results.ablations(run)
-    epochs = len(run.variant("short").history)
-    assert list(found.index) == [
-        f"this recipe in {epochs} epochs", "flip True → False, seed 7 → 3", "processes 1 → 2"
-    ]  # fmt: skip
-    share = 100 * wrong.sum() / public.sum()
-    assert found["accuracy"].tolist() == pytest.approx([1, 1 - share / 100, 1])
-    assert found["worse"].tolist() == pytest.approx([0, share, 0])
-    assert found["p"].iloc[0] == found["p"].iloc[2] == 1
-    assert found["p"].iloc[1] == pytest.approx(min(1, 2 * 2 * 0.5 ** int(wrong.sum())))
-    last = run.variant("short").history.iloc[-1]
-    assert found["gap"].iloc[1] == pytest.approx(last["valid_loss"] - last["train_loss"])
-    assert results.bought(found) == (
-        "1 of 2 changes move the accuracy of this seed by more than the choice of faces explains: "
-        f"flip True → False, seed 7 → 3: {share:.1f} points worse."
+def history(train, valid, accuracy):
+    columns = {"epoch": range(1, len(train) + 1), "train_loss": train, "valid_loss": valid}
+    return pd.DataFrame(
+        columns | {"valid_accuracy": accuracy, "train_accuracy": np.linspace(0.3, 0.9, len(train))}
     )
+
+
+def add_short(five, name, right, gap=0.1, **change):
+    """A variant that answers so many PublicTest faces of a hundred right, on a recipe of its own."""
+    path = five / "variants" / name
+    shutil.copytree(five / "variants/original", path)
+    processes = change.pop("processes", 1)
+    config = json.loads((path / "config.json").read_text())
+    config |= {"recipe": config["recipe"] | change, "processes": processes}
+    runs.write_json(path / "config.json", config)
+    runs.write_json(path / "metrics.json", {"PublicTest": {"n": 100, "accuracy": right / 100}})
+    table = history([1, 0.5], [1, 0.5 + gap], [0.2, right / 100])
+    table.to_csv(path / "history.csv", index=False)
+
+
+def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
+    run = Run.load("five")
+    none = results.ablations(results.ablation_groups(run))
+    assert none.empty and results.describe_ablations(none).startswith("No variant")
+    for seed, base, without in ((0, 60, 58), (1, 70, 67), (2, 65, 64)):
+        suffix = f"-seed-{seed}" if seed else ""
+        add_short(five, f"short{suffix}", base, seed=seed)
+        add_short(five, f"short-no-flip{suffix}", without, gap=0.7, seed=seed, flip=False)
+    add_short(five, "short-no-decay", 61, seed=0, weight_decay=0.0)
+    add_short(five, "short-two-processes", 10, seed=0, processes=2)
+    add_short(five, "short-taught", 10, seed=0, teachers="main")
+    table = results.ablations(results.ablation_groups(run))
+    assert list(table.index) == ["our recipe", "no decay", "no flip"]
+    assert list(table["changed"]) == ["–", "weight decay 0.0005 → 0", "flip True → False"]
+    assert table["seeds"].tolist() == [3, 1, 3]
+    assert table["change"].tolist() == pytest.approx([0, 1, -2])
+    assert table["sd"].iloc[2] == pytest.approx(1) and table["sd"].isna().tolist() == [
+        True,
+        True,
+        False,
+    ]
+    assert table["gap"].tolist() == pytest.approx([0.1, 0.1, 0.7])
+    assert table["clear"].tolist() == [False, False, False]  # t = 2 / (1 / √3) = 3.46, p = 0.07
+    assert results.describe_ablations(table) == (
+        "Accuracy changes most with *no flip* (-2.0 points), the gap with *no flip* (0.70 instead "
+        "of 0.10 nats). 0 of 2 changes of accuracy are beyond the spread of the seeds (t test, "
+        "5 %); of the others nothing can be said."
+    )
+    add_short(five, "short-adam", 50, optimiser="adam", seed=0)
+    add_short(five, "short-adam-seed-1", 60, optimiser="adam", seed=1)
+    add_short(five, "short-adam-seed-2", 54, optimiser="adam", seed=2)
+    table = results.ablations(results.ablation_groups(run))
+    assert table.loc["adam", "clear"] and table["clear"].sum() == 1  # −10, −10, −11
+
+
+def test_a_history_is_summarised_by_where_it_turns_and_ends():
+    found = results.history_summary(history([1.5, 1.0, 0.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5]))
+    assert (found["loss_minimum"], found["accuracy_maximum"]) == (2, 3)
+    assert found["gap"] == pytest.approx(1.8) and found["rise"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "accuracy", "verdict"),
+    [
+        ([1.5, 1.0, 0.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5], "memorised"),
+        ([1.5, 1.0, 0.2], [1.6, 1.4, 1.5], [0.3, 0.45, 0.5], "kept its loss"),
+        ([1.5, 1.0, 1.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5], "kept its loss"),  # it diverged
+        ([1.9, 1.9, 1.9], [1.9, 1.9, 1.9], [0.2, 0.2, 0.2], "did not learn"),
+        ([1.9, 1.5, 1.0], [1.9, 1.8, 1.7], [0.2, 0.25, 0.25], "did not learn"),
+    ],
+)
+def test_the_verdict_on_a_history_follows_its_rule(train, valid, accuracy, verdict):
+    assert results.history_verdict(history(train, valid, accuracy), chance=0.25) == verdict

@@ -1,6 +1,6 @@
 """Training is exact, goes on where it stopped, and complains before it works."""
 
-import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from fer_utils import runs, train
+from fer_utils import data, runs, train
 from fer_utils.model import FerCNN
-from fer_utils.train import Recipe, TrainingError, epochs
+from fer_utils.train import Recipe, TrainingError, loop, pipeline
 from fer_utils.train import recipe as recipes
 from fer_utils.train.__main__ import main
-from fer_utils.train.pipeline import taught
 
 TINY = Recipe(epochs=2, batch=32, learning_rate=0.02)
 SCALE = {"mean": 0.5, "sd": 0.25}
+SYNTHETIC = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
 
 
 def fitted(faces, recipe=TINY, **more):
@@ -68,27 +68,65 @@ def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
         if event["epoch"] == 2 and "step" in event:
             raise Killed
 
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(Killed):
         fitted(few_faces, recipe, checkpoint=path, progress=stop)
     resumed = fitted(few_faces, recipe, checkpoint=path)
     assert resumed[1] == whole[1] and same_weights(resumed[0], whole[0])
 
 
-@pytest.mark.whole
-def test_another_recipe_does_not_go_on_from_a_checkpoint(few_faces, tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
-    fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
-    with pytest.raises(TrainingError, match="another recipe"):
-        fitted(few_faces, Recipe(epochs=2, batch=32), checkpoint=path)
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"recipe": Recipe(epochs=2, batch=32, learning_rate=0.02)},
+         r"begun with other epochs \(1, now 2\), learning_rate \(0.05, now 0.02\); go on with those"),
+        ({"faces": slice(0, 203)}, "begun with other faces; go on"),
+        ({"precision": "bfloat16"}, r"begun with other precision \(float32, now bfloat16\)"),
+        ({"classes": tuple("abcdefg")}, "begun with other faces, classes; go on"),
+        ({"split": "Training"}, "begun with other faces; go on"),
+    ],
+)  # fmt: skip
+def test_what_was_begun_with_something_else_does_not_go_on(few_faces, tmp_path, changed, says):
+    path, recipe, other = tmp_path / "checkpoint.pt", Recipe(epochs=1, batch=32), few_faces
+    fitted(few_faces, recipe, checkpoint=path)
+    if "faces" in changed:
+        other = few_faces[changed.pop("faces")]
+    if "classes" in changed:
+        other = replace(few_faces, classes=changed.pop("classes"))
+    if "split" in changed:  # the same pixels and labels
+        moved = few_faces.split.copy()
+        moved[moved == "PrivateTest"] = changed.pop("split")
+        other = replace(few_faces, split=moved)
+    before = path.read_bytes()
+    with pytest.raises(TrainingError, match=says):
+        fitted(other, **({"recipe": recipe, "checkpoint": path} | changed))
+    assert path.read_bytes() == before
 
 
 def test_a_cut_checkpoint_is_named(few_faces, tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(TrainingError, match="not a usable checkpoint"):
         fitted(few_faces, Recipe(epochs=1, batch=32), checkpoint=path)
+
+
+class Viewing(FerCNN):
+    """Flattens as the 2019 report's network does."""
+
+    def forward(self, x):
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.view(len(x), -1))
+
+
+def test_a_network_that_flattens_by_view_is_fitted_and_asked_too(few_faces):
+    torch.manual_seed(0)
+    model = Viewing()
+    (row,) = train.fit(model, few_faces, replace(TINY, epochs=1), SCALE)
+    _, (same,) = fitted(few_faces, replace(TINY, epochs=1))
+    assert row["train_loss"] == pytest.approx(same["train_loss"], abs=0.05)  # sums in another order
+    x = torch.randn(3, 1, 48, 48)
+    assert torch.allclose(runs.probabilities(model, x), model.eval()(x).softmax(1), atol=1e-5)
 
 
 def test_a_loss_that_is_no_number_stops_the_fit(few_faces):
@@ -139,7 +177,7 @@ def test_turn_keeps_the_middle_and_its_angle():
 
 
 def test_every_face_is_mirrored_in_every_second_epoch():
-    flips = [train.draws(50, Recipe(), epoch)[1][:, 4] for epoch in (1, 2, 3)]
+    flips = [train.epoch_rng(50, Recipe(), epoch)[1][:, 4] for epoch in (1, 2, 3)]
     assert torch.equal(flips[0], 1 - flips[1]) and torch.equal(flips[0], flips[2])
     assert 0 < flips[0].mean() < 1
 
@@ -162,9 +200,9 @@ def test_the_running_mean_follows_the_definition():
     torch.manual_seed(1)
     mean, model = FerCNN(), FerCNN()
     before = mean.fc[0].weight.clone()
-    recipes.follow(mean, model, 0.5, step=90)  # warm: 91 / 100 > 0.5
+    recipes.update_ema(mean, model, 0.5, step=90)  # warm: 91 / 100 > 0.5
     assert torch.allclose(mean.fc[0].weight, (before + model.fc[0].weight) / 2)
-    recipes.follow(mean, model, 0.99, step=0)  # cold: 1 / 10
+    recipes.update_ema(mean, model, 0.99, step=0)  # cold: 1 / 10
     moved = (before + model.fc[0].weight) / 2
     assert torch.allclose(mean.fc[0].weight, 0.1 * moved + 0.9 * model.fc[0].weight, atol=1e-6)
 
@@ -200,51 +238,69 @@ def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
     assert set(before) == {
         "config.json",
         "history.csv",
-        "predictions.csv",
+        "predictions.npz",
         "metrics.json",
         "model.safetensors",
     }
+    with pytest.raises(TrainingError, match=r"of 1 epochs; for more, .* under another name"):
+        train.make_run("once", few_faces, replace(recipe, epochs=2), source)
 
 
 @pytest.mark.whole
-def test_a_fit_learns_from_its_teachers_too(runs_folder, few_faces):
-    source = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
+def test_a_variant_learns_from_its_teachers_too(runs_folder, few_faces):
     alone = Recipe(epochs=1, batch=32)
     pupil = replace(alone, teachers="main,second")
-    fits = [train.make_run("a", few_faces, alone, source, precision="float32")]
-    fits.append(
-        train.make_run(
-            "a", few_faces, replace(alone, seed=1), source, "second", precision="float32"
-        )
-    )
-    images = few_faces.of("Training").images
-    said = []
-    about = few_faces.checksum(), images, fits[0].classes
-    answers = taught("a", pupil, *about, progress=said.append)
-    assert said == [{"teacher": "main"}, {"teacher": "second"}]
-    each = [f.predict(x) for f in fits for x in (images, np.flip(images, 2).copy())]
-    assert answers.numpy() == pytest.approx(np.mean(each, axis=0), abs=1e-6)
-    third = train.make_run("a", few_faces, pupil, source, "third", precision="float32")
+    make = partial(train.make_run, "a", source=SYNTHETIC, precision="float32")
+    first = make(few_faces, alone)
+    make(few_faces, replace(alone, seed=1), variant="second")
+    third = make(few_faces, pupil, variant="third")
     assert third.config["recipe"]["teachers"] == "main,second"
-    loss = fits[0].history["train_loss"][0], third.history["train_loss"][0]
-    assert loss[0] != loss[1]
+    assert first.history["train_loss"][0] != third.history["train_loss"][0]
     with pytest.raises(TrainingError, match="other faces"):
-        train.make_run("a", few_faces[:200], pupil, source, "fourth")
+        make(few_faces[:200], pupil, variant="fourth")
     with pytest.raises(ValueError, match="nosuch"):
-        train.make_run("a", few_faces, replace(alone, teachers="nosuch"), source, "fourth")
+        make(few_faces, replace(alone, teachers="nosuch"), variant="fourth")
 
 
-@pytest.mark.whole
-def test_what_is_learned_lies_between_label_and_teacher(few_faces):
-    """A teacher that answers with the labels changes nothing, another one the weights."""
-    labels = torch.from_numpy(few_faces.of("Training").labels)
-    right = F.one_hot(labels, 7).float()
-    plain, same, other = (
-        fitted(few_faces, replace(TINY, epochs=1), answers=answers)[0].fc[6].bias.detach()
-        for answers in (None, right, torch.full_like(right, 1 / 7))
+def test_teachers_see_the_same_augmented_face(few_faces):
+    """The batch that the network learns from is the one that they answer, and nothing else."""
+    seen, met = [], []
+
+    class Teacher(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return torch.zeros(len(x), 7)
+
+    model = FerCNN()
+    model.register_forward_pre_hook(
+        lambda module, inputs: met.append(inputs[0]) if module.training else None
     )
-    assert torch.allclose(plain, same, atol=1e-6)
-    assert not torch.allclose(plain, other, atol=1e-4)
+    recipe = replace(TINY, epochs=1)
+    train.fit(model, few_faces, recipe, SCALE, teachers=[Teacher().eval()])
+    assert len(seen) == len(met) > 0 and all(map(torch.equal, seen, met))
+
+
+def test_what_is_learned_lies_between_label_and_teacher(few_faces):
+    """Teachers without a share change nothing; sure of one class, they are followed."""
+
+    class Happy(torch.nn.Module):
+        def forward(self, x):
+            return 100.0 * F.one_hot(torch.full((len(x),), 3), 7)
+
+    def bias(**share):
+        recipe = replace(TINY, epochs=1, **share)
+        return fitted(few_faces, recipe, teachers=[Happy().eval()])[0].fc[6].bias.detach()
+
+    plain = fitted(few_faces, replace(TINY, epochs=1))[0].fc[6].bias.detach()
+    assert torch.equal(bias(teacher_share=0.0), plain)
+    assert bias(teacher_share=0.9).argmax() == 3 and bias(teacher_share=0.9)[3] > plain[3]
+
+
+def test_the_mean_of_teachers_is_that_of_their_probabilities():
+    x = torch.randn(4, 1, 48, 48)
+    nets = [FerCNN().eval(), FerCNN().eval()]
+    mean = (nets[0](x).softmax(1) + nets[1](x).softmax(1)) / 2
+    assert torch.allclose(loop.mean_answer(nets, x), mean, atol=1e-6)
 
 
 @pytest.mark.whole
@@ -270,34 +326,74 @@ def test_private_test_is_scored_later_and_every_scoring_is_listed(runs_folder, f
 
 
 @pytest.mark.whole
-def test_the_best_epoch_of_private_test_is_told_once_it_decides_nothing(
-    runs_folder, few_faces, monkeypatch, capsys
-):
-    monkeypatch.setattr(runs.Run, "faces", lambda self: few_faces)
-    source, recipe = {"kind": "fer2013"}, Recipe(epochs=3, batch=32, learning_rate=0.02)
-    make = partial(
-        train.make_run, "a", few_faces, recipe, source, "b", precision="float32", keep_epochs=True
-    )
+def test_named_epochs_are_scored_beside_the_last(runs_folder, few_faces):
+    recipe = Recipe(epochs=3, batch=32, learning_rate=0.02)
+    make = partial(train.make_run, "a", few_faces, recipe, {"kind": "fer2013"}, "b",
+                   precision="float32", score_epochs=True)  # fmt: skip
     make(private=False)
-    assert epochs.main(["a", "b"]) == 1 and "not scored yet" in capsys.readouterr().err
-    fit = make()
-    assert epochs.main(["a", "b"]) == 0
-    told = json.loads((fit.path / "best_epoch.json").read_text())
-    faces, right = few_faces.of("PrivateTest"), []
-    for path in sorted(fit.path.glob("epochs/*")):
-        model, _ = runs.load_weights(path)
-        right.append((model(fit.scale(faces.images)).argmax(1).numpy() == faces.labels).mean())
-    assert len(right) == told["epochs"] == 3 and right[-1] == fit.metrics["PrivateTest"]["accuracy"]
-    assert told["accuracy"] == max(right) == right[told["epoch"] - 1]
-    assert told["accuracy_flip"] >= fit.metrics["PrivateTest"]["accuracy_flip"]
-    assert (
-        epochs.main(["a", "b"]) == 0
-        and json.loads((fit.path / "best_epoch.json").read_text()) == told
-    )
+    run = make()
+    history = run.history
+    for name, row in {
+        "lowest_loss": history["valid_loss"].idxmin(),
+        "best_accuracy": history["valid_accuracy"].idxmax(),
+    }.items():
+        assert run.epochs[name]["epoch"] == row + 1
+        scores = run.epochs[name]["metrics"]
+        assert set(scores) == set(run.metrics) == {"PublicTest", "PrivateTest"}
+        shown = history["valid_accuracy"][row]
+        assert scores["PublicTest"]["accuracy"] == pytest.approx(shown, abs=1e-5)
+        table = run.predictions_at(name).query("split == 'PrivateTest'")
+        right = table[list(run.classes)].to_numpy().argmax(1) == table["label"]
+        assert right.mean() == scores["PrivateTest"]["accuracy"]
     ledger = (runs_folder / "a" / "ledger.csv").read_text().splitlines()
-    assert len(ledger) == 3 and "b, best of 3 epochs (invalid)" in ledger[2]
-    next(fit.path.glob("epochs/*")).unlink()
-    assert epochs.main(["a", "b"]) == 1 and "2 of 3 epochs were kept" in capsys.readouterr().err
+    assert len(ledger) == 4 and ",b," in ledger[1]
+    assert f"b, epoch {run.epochs['lowest_loss']['epoch']} (lowest loss)" in ledger[2]
+
+
+@pytest.mark.whole
+def test_a_stopped_fit_finds_the_same_named_epochs(runs_folder, few_faces, monkeypatch):
+    recipe = Recipe(epochs=3, batch=32, learning_rate=0.05)
+    options = {"precision": "float32", "score_epochs": True}
+    whole = train.make_run("whole", few_faces, recipe, SYNTHETIC, **options)
+
+    def stop(event):
+        if event.get("epoch") == 3 and "step" in event:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train.make_run("stopped", few_faces, recipe, SYNTHETIC, progress=stop, **options)
+    stopped = train.make_run("stopped", few_faces, recipe, SYNTHETIC, **options)
+    assert stopped.epochs == whole.epochs
+
+
+def test_rounded_probabilities_keep_the_answer():
+    p = torch.rand(2000, 7, generator=torch.Generator().manual_seed(0)).mul(12).softmax(1).numpy()
+    p[0] = [0.3, 0.30001, 0.1, 0.1, 0.1, 0.05, 0.04999]  # one value in float16
+    p[1] = [1, 0, 1e-12, 0, 0, 0, 0]
+    rounded = pipeline.round_probabilities(p)
+    assert rounded.dtype == np.float16 and (rounded.argmax(1) == p.argmax(1)).all()
+    assert rounded.min() > 0 and np.allclose(rounded.astype(float), p, rtol=1.1e-3, atol=6e-8)
+
+
+def add_entries(path, writer):
+    for number in range(100):
+        pipeline.append_ledger(path, {"writer": writer, "number": number, "recipe": "x" * 500})
+
+
+def test_two_writers_lose_no_line_of_the_ledger(tmp_path):
+    path = tmp_path / "run" / "ledger.csv"
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=add_entries, args=(path, name)) for name in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "writer,number,recipe" and len(lines) == 201
+    for name in "ab":
+        numbers = [int(line.split(",")[1]) for line in lines if line.startswith(f"{name},")]
+        assert numbers == list(range(100))
+    assert [file.name for file in path.parent.iterdir()] == ["ledger.csv"]
 
 
 @pytest.mark.whole
@@ -322,6 +418,50 @@ def test_a_set_without_private_test_is_whole_at_once(runs_folder, few_faces):
         train.make_run("own", some, recipe, source)
 
 
+@pytest.mark.parametrize("public", ["none", "unlabelled"])
+def test_a_set_without_validation_faces_has_some_set_aside(runs_folder, few_faces, public):
+    """The same ones whenever the same command goes on, and it is said."""
+    split = np.where(few_faces.split == "PublicTest", "Training", few_faces.split)
+    some, said = replace(few_faces, split=split), []
+    if public == "unlabelled":  # as in the contest's own files
+        labels = np.where(few_faces.split == "PublicTest", -1, few_faces.labels)
+        some = replace(few_faces, labels=labels)
+    run = train.make_run("own", some, Recipe(epochs=1, batch=32), {"kind": "fer2013"},
+                         private=False, precision="float32", progress=said.append)  # fmt: skip
+    held = said[0]["faces"]
+    scored = (held.split == "PublicTest") & (held.labels >= 0)
+    assert scored.sum() == run.metrics["PublicTest"]["n"] > 0
+    assert any("set aside" in note for note in run.notes) and run.config["data"]["held_out"]
+    later = train.make_run("own", some, Recipe(epochs=1, batch=32), {"kind": "fer2013"})
+    assert later.metrics["PublicTest"] == run.metrics["PublicTest"]
+
+
+def test_faces_that_cannot_be_fitted_are_refused_before_any_work(runs_folder, few_faces):
+    recipe = Recipe(epochs=1, batch=32)
+    none = replace(
+        few_faces, split=np.where(few_faces.split == "Training", "PublicTest", "PrivateTest")
+    )
+    with pytest.raises(TrainingError, match=r"^0 labelled Training faces .*'Training': 0"):
+        train.make_run("a", none, recipe, {"kind": "fer2013"})
+    assert not (runs_folder / "a").exists()
+
+
+def test_what_is_known_of_the_faces_is_said_before_the_fit(runs_folder, few_faces, capsys):
+    faces = replace(few_faces[few_faces.labels != 1], notes=("numbers read as 0=Angry",))
+    recipe = Recipe(epochs=1, batch=32)
+    run = train.make_run("a", faces, recipe, {"kind": "fer2013"}, precision="float32",
+                         progress=train.progress_line(recipe, 100))  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    counts = {line.split()[0]: line.split()[1:] for line in said}
+    angry = faces.split[faces.labels == 0]
+    assert counts["Angry"][:3] == [str((angry == split).sum()) for split in data.SPLITS]
+    assert counts["Disgust"][:3] == ["0", "0", "0"]
+    assert said[-3] == "numbers read as 0=Angry"
+    assert said[-2] == "no Training face of Disgust: what has no face cannot be learned"
+    assert said[-1].startswith("epoch   1/1  training ") and "min left" in said[-1]
+    assert run.notes == tuple(said[-3:-1])
+
+
 def command(*arguments, **more):
     return subprocess.run([sys.executable, "-m", "fer_utils.train", *arguments],
                           capture_output=True, text=True, timeout=300, **more)  # fmt: skip
@@ -330,16 +470,20 @@ def command(*arguments, **more):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--run", "x", "--batch", "0"], "not above 0"),
-        (["--run", "x", "--learning-rate", "-1"], "not above 0"),
-        (["--run", "x", "--epochs", "0"], "not above 0"),
+        (["--run", "x", "--batch", "0"], "batch 0: expected above 0"),
+        (["--run", "x", "--learning-rate", "-1"], "learning-rate -1.0: expected above 0"),
+        (["--run", "x", "--learning-rate", "nan"], "expected above 0"),
+        (["--run", "x", "--epochs", "1.5"], "invalid int value"),
         (["--run", "x", "--smoothing", "1"], "below 1"),
+        (["--run", "x", "--optimiser", "lion"], "optimiser lion: expected sgd or adam"),
         (["--run", "../x"], "letters, digits"),
-        (["--run", "x", "--device", "nosuch"], "nosuch"),
+        (["--run", "x", "--device", "nosuch"], "--device nosuch: no such device here, have: cpu"),
+        (["--run", "x", "--device", "mps"], "--device mps: no such device here, have: cpu"),
         (["--run", "x", "--data", "nosuch.csv"], "nosuch.csv"),
         (["--run", "x", "--nosuch"], "unrecognized"),
         (["--run", "x", "--preset", "nosuch"], "nosuch"),
         (["--run", "x", "--network", "FerResNet"], "--variant deeper"),
+        (["--run", "x", "--network", "nosuch"], "no network 'nosuch' (have: FerCNN"),
     ],
 )
 def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):
@@ -351,14 +495,51 @@ def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments
     assert status != 0 and says in last and not runs_folder.exists()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a size mismatch"), AssertionError()])
+def test_a_fault_of_the_program_keeps_its_traceback(runs_folder, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("fer_utils.train.__main__.make_run", fail)
+    with pytest.raises(type(error)):
+        main(["--run", "x", "--faces", "7"])
+
+
+def test_every_field_of_the_recipe_is_an_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    help = capsys.readouterr().out
+    for name in Recipe.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in help
+    assert help.isascii()  # a console of any encoding can write it
+
+
 @pytest.mark.whole
-def test_train_imports_with_numpy_torch_and_safetensors_alone():
+def test_the_command_works_in_a_console_without_block_characters(tmp_path):
+    done = command("--run", "r", "--faces", "210", "--epochs", "1", "--batch", "32",
+                   env={**os.environ, "FER_RUNS": str(tmp_path), "PYTHONIOENCODING": "cp1252"})  # fmt: skip
+    assert done.returncode == 0 and "PrivateTest: accuracy" in done.stdout, done.stderr
+    assert sum(line.startswith("epoch ") for line in done.stderr.splitlines()) == 1
+
+
+def test_the_precision_is_the_processors_and_the_same_at_every_call(monkeypatch):
+    assert {train.best_precision("cpu") for _ in range(40)} <= {"float32", "bfloat16"}
+    for has_units, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_units)  # noqa: B023
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert train.best_precision("cpu") == precision
+    assert train.best_precision("mps") == "float32"
+
+
+@pytest.mark.whole
+def test_train_imports_without_what_only_the_report_needs():
     code = (
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in {'pandas','sklearn','scipy','matplotlib','PIL','pyarrow','sympy','IPython','seaborn'}:\n"
-        "            raise ImportError(name)\n"
+        "        if name.split('.')[0] in {'scipy', 'sklearn', 'statsmodels', 'matplotlib', 'seaborn',\n"
+        "                                  'pyarrow', 'IPython', 'nbformat', 'papermill', 'cv2'}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
         "import fer_utils.train.__main__\n"
     )
@@ -413,7 +594,7 @@ def test_two_processes_make_one_run_and_go_on_from_its_checkpoint(tmp_path):
     assert '"processes": 2' in (run / "config.json").read_text()
     assert len((run / "history.csv").read_text().splitlines()) == 3
     assert {p.name for p in run.iterdir()} == {
-        "config.json", "history.csv", "predictions.csv", "metrics.json", "model.safetensors",
+        "config.json", "history.csv", "predictions.npz", "metrics.json", "model.safetensors",
     }  # fmt: skip
 
 
@@ -446,5 +627,5 @@ def assert_same_run(one, two):
     """To the bit, but for names, seconds, and the order in which safetensors writes metadata."""
     a, b = (load_file(path / "model.safetensors") for path in (one, two))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in b)
-    for name in ("predictions.csv", "metrics.json"):
+    for name in ("predictions.npz", "metrics.json"):
         assert (one / name).read_bytes() == (two / name).read_bytes()

@@ -10,9 +10,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fer_utils.data", description=__doc__)
     parser.add_argument("path", help="file or folder with the faces")
     parser.add_argument("votes", nargs="?", help="FER+'s fer2013new.csv")
+    parser.add_argument("--classes", help="names with commas between (default: $FER_CLASSES)")
     options = parser.parse_args()
     try:
-        print(describe(load(options.path, options.votes)))
+        print(describe(load(options.path, options.votes, options.classes)))
     except DataError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,11 +1,12 @@
 """What a careful user wants to know of a set: its counts, copies, contradictions and blanks."""
 
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from .faces import EMOTIONS, FER2013_PIXELS, SPLITS, UNLABELLED, Faces, pixel_checksum
+from .faces import EMOTIONS, FER2013_PIXELS, SPLITS, UNLABELLED, Faces, listed, pixel_checksum
+from .names import OFFICIAL
 
 # checksum of pixels and labels -> what was published so, and with how many faces in each split
 PUBLISHED = {
@@ -33,12 +34,14 @@ def published(faces: Faces) -> str | None:
     return None
 
 
-def remark(faces: Faces) -> tuple[str, ...]:
-    """What is known of the set by its checksums, in a sentence; nothing of a set of one's own."""
+def remarks(faces: Faces) -> tuple[str, ...]:
+    """What is known of the set by checksums and counts; nothing of a set of one's own."""
     if name := published(faces):
         return (f"recognised by checksum: {name}",)
     if pixel_checksum(faces.images) == FER2013_PIXELS:
         return ("FER2013's images, but other labels or splits than published",)
+    if faces.classes == EMOTIONS and (counts(faces).iloc[:7, :3].to_numpy() == OFFICIAL).all():
+        return ("as many faces of each class in each split as in FER2013",)
     if len(faces) >= 100 and pixel_checksum(faces.images[:100]) == FER2013_FIRST_100:
         return (
             f"begins as FER2013 does, but has {len(faces)} of its 35,887 faces or other pixels",
@@ -46,14 +49,33 @@ def remark(faces: Faces) -> tuple[str, ...]:
     return ()
 
 
+def counts(faces: Faces) -> pd.DataFrame:
+    """Faces of each class (rows, the last one ``unlabelled``) in each split, and in ``all``."""
+    names = np.array([*faces.classes, "unlabelled"])  # UNLABELLED, -1, is the last
+    table = pd.crosstab(names[faces.labels], faces.split)
+    table = table.reindex(index=names, columns=list(SPLITS), fill_value=0)
+    table = table.rename_axis(index=None, columns=None)
+    return table.assign(all=table.sum(axis=1))
+
+
+def summary_lines(faces: Faces) -> list[str]:
+    """Counts by class and split, and what was recognised, assumed, converted or left out."""
+    table = counts(faces)
+    if not table.loc["unlabelled", "all"]:
+        table = table.drop(index="unlabelled")
+    table.loc["all"] = table.sum()
+    return [*table.to_string().splitlines(), *faces.notes]
+
+
 @dataclass(frozen=True)
 class Description:
     """What ``describe`` found; ``str()`` of it is a report of some lines."""
 
+    summary: list[str]
     faces: int
     published: str | None
-    counts: np.ndarray  # (7, 3): class, split
-    unlabelled: np.ndarray  # (3,): split
+    counts: np.ndarray  # (classes, splits)
+    unlabelled: np.ndarray  # (splits,)
     distinct: int  # different images
     copy_groups: int  # images that are there more than once
     conflicting_groups: int  # of these, groups with more than one label
@@ -62,16 +84,9 @@ class Description:
     blank_rows: np.ndarray  # rows of images of one grey value
     mean: float  # of Training (of all where there is none), on a scale of 0 to 1
     sd: float
-    notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.faces} faces: {self.published or 'no published set'}"]
-        lines += [f"{'':10}" + "".join(f"{name:>13}" for name in (*SPLITS, "all"))]
-        for name, row in zip(
-            (*EMOTIONS, "unlabelled"), (*self.counts, self.unlabelled), strict=True
-        ):
-            if name in EMOTIONS or row.any():
-                lines.append(f"{name:10}" + "".join(f"{count:>13}" for count in (*row, row.sum())))
+        lines = [f"{self.faces} faces: {self.published or 'no published set'}", *self.summary]
         lines.append(f"mean {self.mean:.5f}, sd {self.sd:.5f} of Training on a scale of 0 to 1")
         lines.append(
             f"{self.distinct} distinct images; {self.copy_groups} groups of exact copies, "
@@ -80,48 +95,46 @@ class Description:
         for (split, earlier), count in self.copies_across.items():
             lines.append(f"{count} {split} faces have a copy in {earlier}")
         if len(self.blank_rows):
-            rows = ", ".join(map(str, self.blank_rows[:20].tolist()))
+            rows = listed([str(row) for row in self.blank_rows], 20)
             lines.append(f"{len(self.blank_rows)} blank images: rows {rows}")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join(lines)
 
 
 def describe(faces: Faces) -> Description:
     """Counts by class and split, exact copies, copies across splits, conflicts, blank images."""
-    groups = defaultdict(list)
-    for row, image in enumerate(faces.images):
-        groups[image.tobytes()].append(row)
-    copies = [np.array(rows) for rows in groups.values() if len(rows) > 1]
-    labels = faces.labels
-    conflicts = [rows for rows in copies if len(set(labels[rows]) - {UNLABELLED}) > 1]
-    inside = [Counter(faces.split[rows].tolist()) for rows in copies]
-    pairs = [(split, earlier) for i, split in enumerate(SPLITS) for earlier in SPLITS[:i]]
-    across = {(s, e): sum(c[s] for c in inside if c[e]) for s, e in pairs}
-    counts = np.zeros((len(EMOTIONS) + 1, len(SPLITS)), int)  # UNLABELLED, -1, is the last row
-    np.add.at(counts, (labels, [SPLITS.index(split) for split in faces.split]), 1)
-    flat = faces.images.reshape(len(faces), -1)
+    table = pd.DataFrame({"label": faces.labels, "split": faces.split})
+    table["image"] = pd.factorize(np.array([image.tobytes() for image in faces.images], object))[0]
+    copies = table[table.duplicated("image", keep=False)]
+    labels_each = copies[copies.label != UNLABELLED].groupby("image").label.nunique()
+    conflicting = copies[copies.image.isin(labels_each.index[labels_each > 1])]
+    across = {}
+    for i, split in enumerate(SPLITS):
+        for earlier in SPLITS[:i]:
+            there = copies.image[copies.split == earlier]
+            across[split, earlier] = int(copies.image[copies.split == split].isin(there).sum())
     known = faces.images[faces.split == "Training"]
-    known = known if len(known) else faces.images
-    mean, sd = mean_and_sd(known)
+    mean, sd = mean_and_sd(known if len(known) else faces.images)
+    by_split = counts(faces)[list(SPLITS)].to_numpy()
     return Description(
+        summary=summary_lines(faces),
         faces=len(faces),
         published=published(faces),
-        counts=counts[:-1],
-        unlabelled=counts[-1],
-        distinct=len(groups),
-        copy_groups=len(copies),
-        conflicting_groups=len(conflicts),
+        counts=by_split[:-1],
+        unlabelled=by_split[-1],
+        distinct=table.image.nunique(),
+        copy_groups=copies.image.nunique(),
+        conflicting_groups=conflicting.image.nunique(),
         copies_across={pair: count for pair, count in across.items() if count},
-        conflicting_rows=np.sort(np.concatenate(conflicts)) if conflicts else np.array([], int),
-        blank_rows=np.flatnonzero(flat.max(axis=1) == flat.min(axis=1)),
+        conflicting_rows=conflicting.index.to_numpy(),
+        blank_rows=np.flatnonzero(faces.images.max((1, 2)) == faces.images.min((1, 2))),
         mean=mean,
         sd=sd,
-        notes=faces.notes,
     )
 
 
 def mean_and_sd(images: np.ndarray) -> tuple[float, float]:
     """Of all pixels on a scale of 0 to 1; from a histogram, so no float copy of the set."""
-    counts = np.bincount(images.reshape(-1), minlength=256).astype(float)
+    shares = np.bincount(images.reshape(-1), minlength=256) / images.size
     grey = np.arange(256) / 255
-    mean = float((counts * grey).sum() / counts.sum())
-    return mean, float(np.sqrt((counts * (grey - mean) ** 2).sum() / counts.sum()))
+    mean = float(shares @ grey)
+    return mean, float(np.sqrt(shares @ (grey - mean) ** 2))

@@ -1,7 +1,7 @@
 """What every reader returns, and the one kind of complaint: ``Faces``, ``DataError``."""
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -28,11 +28,12 @@ class Faces:
     """48×48 grey faces in the order of their source.
 
     - ``images``  uint8 (n, 48, 48)
-    - ``labels``  int64 (n,), index into ``EMOTIONS``, -1 where unlabelled
+    - ``labels``  int64 (n,), index into ``classes``, -1 where unlabelled
     - ``split``   str (n,), one of ``SPLITS``
     - ``votes``   int64 (n, 10), FER+ crowd votes in that file's column order, or None
     - ``action_units``, ``masks``  known for synthetic faces alone
-    - ``notes``   what the reader recognised, assumed or converted: a sentence each
+    - ``notes``   what was recognised, assumed, converted or left out: a sentence each
+    - ``classes`` the names of the labels
     """
 
     images: np.ndarray
@@ -42,6 +43,7 @@ class Faces:
     action_units: np.ndarray | None = None
     masks: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = EMOTIONS
 
     def __post_init__(self):
         n = len(self.images)
@@ -73,7 +75,56 @@ class Faces:
         """Hex digest of pixels and labels: the same faces in the same order have the same one."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        if self.classes != EMOTIONS:
+            digest.update("\n".join(self.classes).encode())
         return digest.hexdigest()
+
+
+def hold_out(faces: Faces, seed: int = 0, share: float = 0.1) -> Faces:
+    """The same faces, with a ``share`` of each class in Training moved to PublicTest.
+
+    For a set without validation faces. The same set and seed move the same faces; at least one
+    of each class that has two or more. A note says how many.
+    """
+    chance = np.random.default_rng(seed)
+    moved = []
+    for label in range(len(faces.classes)):
+        rows = np.flatnonzero((faces.split == "Training") & (faces.labels == label))
+        count = max(1, round(share * len(rows))) if len(rows) > 1 else 0
+        moved.append(np.sort(chance.permutation(rows)[:count]))
+    moved = np.concatenate(moved)
+    split = faces.split.copy()
+    split[moved] = "PublicTest"
+    note = f"no validation faces: {len(moved)} of Training set aside as PublicTest (seed {seed})"
+    return replace(faces, split=split, notes=(*faces.notes, note))
+
+
+@dataclass
+class RawFaces:
+    """What a reader found, before anyone decided what its words mean.
+
+    - ``images``  uint8 (n, 48, 48)
+    - ``words``   a label each as the source writes it (``"3"``, ``"angry"``), None where it has none
+    - ``split``   one of ``SPLITS`` each
+    - ``places``  where each face stands, for messages: ``"x.csv: row 3 (line 5)"``
+    """
+
+    images: np.ndarray
+    words: list[str | None]
+    split: list[str]
+    places: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def joined(parts: list[RawFaces]) -> RawFaces:
+    """The parts of a set one after the other; what is noted of several is noted once."""
+    return RawFaces(
+        np.concatenate([part.images for part in parts]),
+        [word for part in parts for word in part.words],
+        [split for part in parts for split in part.split],
+        [place for part in parts for place in part.places],
+        list(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
 
 
 def shown(value, most: int = 40) -> str:
@@ -82,6 +133,11 @@ def shown(value, most: int = 40) -> str:
         value = value[: most + 1].decode("utf-8", "backslashreplace")
     text = value if len(value) <= most else value[:most] + "…"
     return ascii(text) if not text.isprintable() else repr(text)
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first names of a list, for a note."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def reason(error: Exception, most: int = 120) -> str:

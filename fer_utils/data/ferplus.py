@@ -5,8 +5,10 @@ FER+, and four of them are used twice.
 """
 
 import os
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from .faces import (
     EMOTIONS,
@@ -48,31 +50,32 @@ def read_votes(path) -> tuple[np.ndarray, np.ndarray]:
             raise DataError(
                 f"{path}: more than {LARGEST >> 20} MiB; expected FER+'s fer2013new.csv"
             )
-        with open(path, "rb") as file:
-            lines = file.read().removeprefix(b"\xef\xbb\xbf").rstrip().splitlines()
-    except OSError as error:
+        table = pd.read_csv(path, dtype=object, na_filter=False, encoding_errors="replace")
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: {reason(error)}; expected FER+'s fer2013new.csv") from None
-    header = lines[0] if lines else b""
-    if [name.strip().lower() for name in header.split(b",")] != [
-        n.lower().encode() for n in HEADER
-    ]:
+    header = [str(name).strip() for name in table.columns]
+    if [name.lower() for name in header] != [name.lower() for name in HEADER]:
         raise DataError(
-            f"{path}: line 1: header {shown(header)}; expected {','.join(HEADER)}; use FER+'s file"
+            f"{path}: line 1: header {shown(','.join(header))}; expected {','.join(HEADER)}; "
+            "use FER+'s file"
         )
-    rows = [line.split(b",") for line in lines[1:]]
-    for i, row in enumerate(rows):
-        at = f"{path}: row {i} (line {i + 2})"
-        if len(row) != len(HEADER):
-            raise DataError(f"{at}: {len(row)} fields; expected {len(HEADER)}; download it again")
-        if row[0].decode("ascii", "replace") not in SPLITS:
-            raise DataError(f"{at}: Usage {shown(row[0])}; expected one of {', '.join(SPLITS)}")
-        bad = [vote for vote in row[2:] if not (vote.strip().isdigit() and len(vote) < 4)]
-        if bad:
-            raise DataError(f"{at}: vote {shown(bad[0])}; expected a count; download it again")
-    if not rows:
+    if table.empty:
         raise DataError(f"{path}: no row; expected one for each face; download it again")
-    votes = np.array([row[2:] for row in rows]).astype(np.int64)
-    return votes, np.array([row[0].decode() for row in rows])
+    table.columns = HEADER
+    check(table, "Usage", table["Usage"].isin(SPLITS), f"one of {', '.join(SPLITS)}", path)
+    for column in COLUMNS:
+        good = table[column].str.fullmatch(r" *[0-9]{1,3} *")
+        check(table, column, good, "a count of votes; download it again", path)
+    return table[list(COLUMNS)].to_numpy().astype(np.int64), table["Usage"].to_numpy(dtype=str)
+
+
+def check(table: pd.DataFrame, column: str, good: pd.Series, expected: str, path) -> None:
+    """Refuse the first row whose field is no good. A field that is not there is empty."""
+    bad = np.flatnonzero(~good.fillna(False).astype(bool))
+    if len(bad):
+        i = bad[0]
+        value = shown(str(table[column].iloc[i]))
+        raise DataError(f"{path}: row {i} (line {i + 2}): {column} {value}; expected {expected}")
 
 
 def join_votes(faces: Faces, path, source="the faces") -> Faces:
@@ -101,5 +104,4 @@ def join_votes(faces: Faces, path, source="the faces") -> Faces:
             f"{path}: its votes agree with {agree:.0%} of the labels of {source}; expected about "
             "60%: its rows are in another order; download fer2013new.csv again"
         )
-    notes = (*faces.notes, "FER+ votes joined by row")
-    return Faces(faces.images, faces.labels, faces.split, votes, notes=notes)
+    return replace(faces, votes=votes, notes=(*faces.notes, "FER+ votes joined by row"))

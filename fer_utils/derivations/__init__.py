@@ -7,39 +7,32 @@ Every backward function has the same contract::
     return  gradients in the order of the inputs, each with its input's shape: (dx, …)
 
 They are written in differentiable torch operations on x itself, never on a saved
-intermediate, so they can be differentiated once more. Nothing here calls autograd.
+intermediate, so they can be differentiated once more. Nothing in them calls autograd.
 
 - ``sizes``          output sizes of convolution, pooling, transposed convolution
 - ``normalisation``  batch norm; Ioffe & Szegedy 2015, arXiv:1502.03167
 - ``entropy``        softmax with cross-entropy; Bridle 1990, Szegedy et al. 2016 (smoothing)
-- ``layers``         LeakyReLU, max-pool, linear, convolution; Dumoulin & Visin, arXiv:1603.07285
+- ``layers``         activations, pools, linear, convolution; Dumoulin & Visin, arXiv:1603.07285
 - ``network``        the backward pass of a whole network such as ``FerCNN``
-- ``checks``         finite differences, complex steps, a bridge to ``gradcheck``
-- ``ladder``         every check on every layer, and errors planted to see it fail; by itself:
-                     ``from fer_utils.derivations import ladder``
+- ``checks``         gradient checks, run on ``cases``: six layers, and errors planted in them
+- ``exercise``       a checker of the reader's own six derivatives
 """
 
-from fer_utils.derivations.checks import (
-    as_function,
-    complex_step_error,
-    difference_errors,
-    gradients_by_torch,
-    relative_error,
-)
+from fer_utils.derivations.checks import catch_rates, gradients_by_torch, relative_error
 from fer_utils.derivations.entropy import (
     log_softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
     softmax_cross_entropy_hessian,
 )
+from fer_utils.derivations.exercise import check_six
 from fer_utils.derivations.layers import (
-    conv2d,
+    average_pool_backward,
     conv2d_backward,
-    leaky_relu,
     leaky_relu_backward,
     linear_backward,
-    max_pool,
     max_pool_backward,
+    silu_backward,
 )
 from fer_utils.derivations.network import network_backward
 from fer_utils.derivations.normalisation import (

@@ -1,20 +1,31 @@
-"""Ways to check a hand-written gradient that share no code with it.
+"""Gradient checks that share no code with the gradient, and how often each sees a planted error.
 
-Each takes ``forward(*inputs)``, which returns a tensor, and ``backward(dy, *inputs)``, which
-returns one gradient or a tuple of them, one an input. The loss is Σ sin of the output: curved,
-so that finite differences have an error to measure where the layer itself is linear.
+A gradient by hand is a function ``backward(dy, *inputs)`` that returns one gradient or a tuple,
+one an input; ``forward(*inputs)`` is the layer. ``run_checks(case)`` runs every check of
+``CHECKS`` on one case of ``cases``; ``catch_rates(seeds)`` runs them on many, right and wrong.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from fer_utils.derivations.cases import Case, cases
+
+STEPS = torch.logspace(-1, -10, 28, dtype=torch.float64)
+SLOPE_STEPS = (1e-3, 1e-4)  # small enough for Taylor's first term, far above rounding
 
 
 def as_function(forward, backward):
     """A ``torch.autograd.Function`` that differentiates ``forward`` by ``backward``.
 
-    For ``torch.autograd.gradcheck`` and, since it saves the inputs alone, ``gradgradcheck``.
+    For ``gradcheck`` and, since it saves the inputs alone, ``gradgradcheck``.
     """
 
     class HandWritten(torch.autograd.Function):
@@ -49,17 +60,22 @@ def relative_error(hand, reference) -> float:
     return float(torch.stack(errors).max())
 
 
-def difference_errors(forward, backward, inputs, direction, steps, central=True) -> Tensor:
-    """|finite difference − slope by hand| for each step h along ``direction``, over the slope.
+def difference_errors(case: Case, backward, steps=STEPS, central=True) -> Tensor:
+    """|finite difference − slope by hand| over |slope by hand|, for each step h.
 
-    Taylor's theorem: the error falls as h² for central differences and as h for forward ones,
-    until rounding (about 1e-16/h) takes over; where the gradient is wrong, it does not fall.
+    The loss is Σ sin of the output, curved where the layer itself is linear; it moves along
+    ``case.direction``. Taylor's theorem: the error falls as h² for central differences and as h
+    for forward ones, until rounding (about 1e-16/h) takes over. Where the gradient is wrong, it
+    does not fall.
     """
-    slope = _slope_by_hand(forward, backward, inputs, direction)
 
     def loss(h):
-        return torch.sin(forward(*_moved(inputs, direction, h))).sum()
+        moved = [x + h * v for x, v in zip(case.inputs, case.direction, strict=True)]
+        return torch.sin(case.forward(*moved)).sum()
 
+    dy = torch.cos(case.forward(*case.inputs))
+    gradients = _tuple(backward(dy, *case.inputs))
+    slope = sum((g * v).sum() for g, v in zip(gradients, case.direction, strict=True))
     if central:
         measured = [(loss(h) - loss(-h)) / (2 * h) for h in steps]
     else:
@@ -67,20 +83,73 @@ def difference_errors(forward, backward, inputs, direction, steps, central=True)
     return torch.stack([(m - slope).abs() / slope.abs() for m in measured])
 
 
-def complex_step_error(forward, backward, inputs, direction, h=1e-20) -> float:
-    """|Im loss(x + ihv)/h − slope by hand| over the slope: nothing cancels, so h may be tiny."""
-    slope = _slope_by_hand(forward, backward, inputs, direction)
-    loss = torch.sin(forward(*_moved(inputs, direction, 1j * h))).sum()
-    return float((loss.imag / h - slope).abs() / slope.abs())
+# ---- the checks: each measures a number that must lie within ``bound`` of ``target`` --------
 
 
-def _slope_by_hand(forward, backward, inputs, direction):
-    gradients = _tuple(backward(torch.cos(forward(*inputs)), *inputs))
-    return sum((g * v).sum() for g, v in zip(gradients, direction, strict=True))
+class Check(NamedTuple):
+    measure: Callable[[Case, Callable], float]
+    target: float
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        return abs(value - self.target) <= self.bound  # NaN never does
 
 
-def _moved(inputs, direction, h):
-    return [x + h * v for x, v in zip(inputs, direction, strict=True)]
+def passes_gradcheck(case, backward, second=False) -> bool:
+    """torch's ``gradcheck``, or with ``second`` its ``gradgradcheck``.
+
+    The second alone cannot see a wrong sign: it asks whether the backward pass is differentiated
+    rightly, not whether it is right.
+    """
+    inputs = [x.clone().requires_grad_() for x in case.inputs]
+    check = gradgradcheck if second else gradcheck
+    return check(as_function(case.forward, backward), inputs, raise_exception=False)
+
+
+def error_to_torch(case, backward) -> float:
+    theirs = gradients_by_torch(case.forward, case.inputs, case.dy)
+    return relative_error(backward(case.dy, *case.inputs), theirs)
+
+
+def slope(case, backward, central=True) -> float:
+    """How fast the error of finite differences falls: its slope on log-log axes."""
+    errors = difference_errors(case, backward, SLOPE_STEPS, central)
+    return float((errors[0] / errors[1]).log() / math.log(SLOPE_STEPS[0] / SLOPE_STEPS[1]))
+
+
+CHECKS = {
+    "gradcheck": Check(lambda *a: 0.0 if passes_gradcheck(*a) else math.inf, 0, 0),
+    "torch": Check(error_to_torch, 0, 1e-12),
+    "forward slope": Check(lambda *a: slope(*a, central=False), 1, 0.05),
+    "central slope": Check(slope, 2, 0.05),
+}
+
+
+def run_checks(case: Case, backward=None) -> dict[str, tuple[float, bool]]:
+    """{check: (what it measured, whether it holds)} for the case's own backward, or another."""
+    results = {}
+    for name, check in CHECKS.items():
+        value = check.measure(case, case.backward if backward is None else backward)
+        results[name] = value, check.holds(value)
+    return results
+
+
+def catch_rates(seeds: Iterable[int], checks: Iterable[str] = CHECKS) -> pd.DataFrame:
+    """How often each check objects, over the cases of many seeds.
+
+    Returns:
+        a row for each layer and each error planted in it ("none" is the right gradient, where
+        objecting is a false alarm); columns: ``checks``, shares of the seeds, 0 … 1.
+    """
+    rows = []
+    for seed in seeds:
+        for layer, case in cases(seed).items():
+            for error, backward in {"none": case.backward, **case.wrong}.items():
+                objects = {
+                    c: not CHECKS[c].holds(CHECKS[c].measure(case, backward)) for c in checks
+                }
+                rows.append({"layer": layer, "error": error, **objects})
+    return pd.DataFrame(rows).groupby(["layer", "error"], sort=False).mean()
 
 
 def _tuple(value):

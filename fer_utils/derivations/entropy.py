@@ -9,18 +9,18 @@ from torch import Tensor
 
 def log_softmax(logits: Tensor) -> Tensor:
     """log ŷ = z − max z − log Σ exp(z − max z): no exponential above 1, hence no overflow."""
-    shifted = logits - logits.real.amax(1, keepdim=True)
+    shifted = logits - logits.amax(1, keepdim=True)
     return shifted - shifted.exp().sum(1, keepdim=True).log()
 
 
 def softmax_cross_entropy(logits, targets, label_smoothing=0.0, temperature=1.0):
-    """L = −Σ y log ŷ in nats, one value a row, unaveraged; arguments as in its gradient."""
+    """ℓ = −Σ y log ŷ in nats, one value a row, unaveraged; arguments as in its gradient."""
     y = _distribution(logits, targets, label_smoothing)
     return -(y * log_softmax(logits / temperature)).sum(1)
 
 
 def softmax_cross_entropy_grad(logits, targets, label_smoothing=0.0, temperature=1.0):
-    """∂L/∂z = (ŷ Σy − y)/T, one row a sample, unaveraged; ŷ − y where Σy = 1 and T = 1.
+    """∂ℓ/∂z = (ŷ Σy − y)/T, one row a sample, unaveraged; ŷ − y where Σy = 1 and T = 1.
 
     Args:
         logits: (b, k).
@@ -34,7 +34,10 @@ def softmax_cross_entropy_grad(logits, targets, label_smoothing=0.0, temperature
 
 
 def softmax_cross_entropy_hessian(logits, temperature=1.0):
-    """(b, k, k): (diag ŷ − ŷŷᵀ)/T², for targets that sum to 1, whatever they are."""
+    """(b, k, k): (diag ŷ − ŷŷᵀ)/T² for targets that sum to 1; Σy times that for others.
+
+    Never negative, so the loss is convex in the logits, where Σy ≥ 0.
+    """
     predicted = log_softmax(logits / temperature).exp()
     outer = predicted[:, :, None] * predicted[:, None, :]
     return (torch.diag_embed(predicted) - outer) / temperature**2
@@ -44,12 +47,12 @@ def _distribution(logits, targets, label_smoothing=0.0):
     if logits.ndim != 2:
         raise ValueError(f"logits must be (samples, classes), not {tuple(logits.shape)}")
     b, k = logits.shape
-    if targets.shape == (b, k) and (targets.is_floating_point() or targets.is_complex()):
+    if targets.shape == (b, k) and targets.is_floating_point():
         y = targets
     elif targets.shape == (b,) and not targets.is_floating_point():
         if b and not 0 <= int(targets.min()) <= int(targets.max()) < k:
             raise ValueError(f"targets must lie in 0…{k - 1}, not {targets.unique().tolist()}")
-        y = F.one_hot(targets.long(), k).to(logits.real.dtype)
+        y = F.one_hot(targets.long(), k).to(logits.dtype)
     else:
         raise ValueError(
             f"targets {tuple(targets.shape)} of {targets.dtype} fit neither class indices ({b},) "

@@ -1,4 +1,7 @@
-"""The other layers of ``FerCNN``: LeakyReLU, max-pool, linear, convolution."""
+"""Backward passes of the other layers: activations, pools, linear, convolution.
+
+x is the layer's input, dy the gradient at its output. Dumoulin & Visin, arXiv:1603.07285.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,17 @@ from torch import Tensor
 from fer_utils.derivations.sizes import conv_output_size, pool_output_size
 
 
-def leaky_relu(x: Tensor, slope: float) -> Tensor:
-    return torch.where(x.real > 0, x, slope * x)
-
-
 def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
     """dy where x > 0, slope · dy elsewhere; at 0 the left slope, as torch. Slope 0 is ReLU."""
     _check_same("dy", dy, x.shape)
     return torch.where(x > 0, dy, slope * dy)
 
 
-def max_pool(x: Tensor, kernel, stride=None, padding=0) -> Tensor:
-    winners = _winners(x, kernel, stride, padding)
-    return x.flatten(2).gather(2, winners.flatten(2)).view_as(winners)
+def silu_backward(dy: Tensor, x: Tensor) -> Tensor:
+    """y = x σ(x), with σ the logistic function: dx = σ(x) (1 + x (1 − σ(x))) dy."""
+    _check_same("dy", dy, x.shape)
+    gate = torch.sigmoid(x)
+    return gate * (1 + x * (1 - gate)) * dy
 
 
 def max_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> Tensor:
@@ -36,24 +37,30 @@ def max_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> 
 
 
 def _winners(x, kernel, stride, padding):  # -> (b, c, h', w') positions in h × w, row by row
-    if x.ndim != 4:
-        raise ValueError(f"x must be (batch, channels, height, width), not {tuple(x.shape)}")
+    _check_images(x)
     (kh, kw), (ph, pw) = _pair(kernel), _pair(padding)
     sh, sw = _pair(kernel if stride is None else stride)
     height, width = pool_output_size(tuple(x.shape[2:]), (kh, kw), (sh, sw), (ph, pw))
-    field = F.pad(x.detach().real, (pw, pw, ph, ph), value=-torch.inf) if ph or pw else x.real
-    best = winner = None
-    for i in range(kh):
-        for j in range(kw):
-            value = field[:, :, i::sh, j::sw][:, :, :height, :width]
-            if best is None:
-                best, winner = value, torch.zeros_like(value, dtype=torch.int32)
-                continue
-            wins = (value > best) | (value != value)  # strictly above, or NaN: torch's own rule
-            best = torch.where(wins, value, best)
-            winner = winner.masked_fill(wins, i * x.shape[3] + j)
-    rows = torch.arange(height, device=x.device)[:, None] * sh - ph
-    return winner + (rows * x.shape[3] + torch.arange(width, device=x.device) * sw - pw)
+    field = F.pad(x, (pw, pw, ph, ph), value=-torch.inf)
+    windows = field.unfold(2, kh, sh).unfold(3, kw, sw)  # (b, c, h', w', kh, kw)
+    first = windows.flatten(4).argmax(4)
+    rows = torch.arange(height, device=x.device)[:, None] * sh - ph + first // kw
+    columns = torch.arange(width, device=x.device) * sw - pw + first % kw
+    return rows * x.shape[3] + columns
+
+
+def average_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> Tensor:
+    """An average is a convolution of each channel by itself, whose weights are all 1/(kh · kw)."""
+    _check_images(x)
+    stride = kernel if stride is None else stride
+    small = pool_output_size(tuple(x.shape[2:]), kernel, stride, padding)
+    _check_same("dy", dy, (*x.shape[:2], *small))
+    kh, kw = _pair(kernel)
+    weight = torch.full((1, 1, kh, kw), 1 / (kh * kw), dtype=x.dtype, device=x.device)
+    dx, _, _ = conv2d_backward(
+        dy.flatten(0, 1)[:, None], x.flatten(0, 1)[:, None], weight, stride, padding
+    )
+    return dx.view_as(x)
 
 
 def linear_backward(dy: Tensor, x: Tensor, weight: Tensor):
@@ -64,33 +71,21 @@ def linear_backward(dy: Tensor, x: Tensor, weight: Tensor):
     return dy @ weight, dy.T @ x, dy.sum(0)
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride=1, padding=0, dilation=1) -> Tensor:
-    """torch's convolution, for complex numbers too.
-
-    torch multiplies complex numbers by three products and their differences (Gauss), in which an
-    imaginary part of 1e-20 is lost; so real and imaginary parts are convolved one by one.
-    """
-    if not x.is_complex():
-        return F.conv2d(x, weight, bias, stride, padding, dilation)
-    (xr, xi), (wr, wi) = (x.real, x.imag), (weight.real, weight.imag)
-    xx, yy, xy, yx = (
-        F.conv2d(a, b, None, stride, padding, dilation)
-        for a, b in ((xr, wr), (xi, wi), (xr, wi), (xi, wr))
-    )
-    return torch.complex(xx - yy, xy + yx) + bias[:, None, None]
-
-
 def conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, stride=1, padding=0, dilation=1):
     """dx: dy through the transposed convolution; dW: x correlated with dy; db = Σ dy.
 
     In dW stride and dilation change places: dy is the kernel, and its values lie ``stride``
-    apart in x. dy (b, out, h', w'), x (b, in, h, w), weight (out, in, kh, kw).
+    apart in x. dy (b, out, h', w'), x (b, in, h, w), weight (out, in, kh, kw); ``padding`` may be
+    "same" or "valid".
     """
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} don't chain")
     size, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
     small = conv_output_size(size, kernel, stride, padding, dilation)
     _check_same("dy", dy, (len(x), len(weight), *small))
+    if padding == "same":
+        return _conv2d_backward_same(dy, x, weight, dilation)
+    padding = 0 if padding == "valid" else padding
     # pixels on the right that no window reached come back as zeros
     whole = zip(size, small, kernel, *map(_pair, (stride, padding, dilation)), strict=True)
     lost = [(n + 2 * p - d * (k - 1) - 1) - (out - 1) * s for n, out, k, s, p, d in whole]
@@ -100,8 +95,23 @@ def conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, stride=1, padding=0, 
     return dx, dw, dy.sum((0, 2, 3))
 
 
+def _conv2d_backward_same(dy, x, weight, dilation):
+    """d(k−1) zeros on each axis, the odd one on the right; what falls on them is cut off."""
+    (kh, kw), (dh, dw) = weight.shape[2:], _pair(dilation)
+    down, across = dh * (kh - 1), dw * (kw - 1)
+    top, left = down // 2, across // 2
+    padded = F.pad(x, (left, across - left, top, down - top))
+    dx, dweight, dbias = conv2d_backward(dy, padded, weight, 1, 0, dilation)
+    return dx[:, :, top : top + x.shape[2], left : left + x.shape[3]], dweight, dbias
+
+
 def _pair(value):
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def _check_images(x):
+    if x.ndim != 4:
+        raise ValueError(f"x must be (batch, channels, height, width), not {tuple(x.shape)}")
 
 
 def _check_same(name, tensor, shape):

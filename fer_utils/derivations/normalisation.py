@@ -1,4 +1,7 @@
-"""Batch normalisation and its gradients: six small steps, one line, one Jacobian."""
+"""Batch normalisation and its gradients: six small steps, one line, one Jacobian.
+
+m values a channel, mean μ, variance σ² (divided by m), σ_ε = √(σ² + ε), x̂ = (x − μ)/σ_ε.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,34 @@ from torch import Tensor
 
 
 def batchnorm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    """y = γ x̂ + β with x̂ = (x − μ)/√(σ² + ε); σ² divides by m, not m − 1."""
+    """y = γ x̂ + β, each channel by its own mean and variance."""
     _, _, normalised = _normalise(x, gamma, eps)
     return _row(gamma, x) * normalised + _row(beta, x)
 
 
 def batchnorm_steps(dy: Tensor, x: Tensor, gamma: Tensor, eps: float) -> dict[str, Tensor]:
-    """The six derivatives of the original report, each from its graph: see the chapter."""
+    """∂ℓ/∂x̂, ∂ℓ/∂σ², ∂ℓ/∂μ, ∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β, one from the other, as chapter 6 derives them.
+
+    Keys ``x_hat``, ``var``, ``mean``, ``x``, ``gamma``, ``beta``; ``var`` and ``mean`` (channels,).
+    """
     centred, std, normalised = _normalise(x, gamma, eps, dy)
     over, m = _values(x), x.numel() // x.shape[1]
-    step = {"x_hat": dy * _row(gamma, x)}
-    step["var"] = (step["x_hat"] * centred * -0.5 * std**-3).sum(over, keepdim=True)
-    step["mean"] = -(step["x_hat"] / std).sum(over, keepdim=True) + step["var"] * (
-        -2 * centred / m
-    ).sum(over, keepdim=True)
-    step["x"] = step["x_hat"] / std + step["var"] * 2 * centred / m + step["mean"] / m
-    step["gamma"] = (dy * normalised).sum(over)
-    step["beta"] = dy.sum(over)
-    return step | {"var": step["var"].flatten(), "mean": step["mean"].flatten()}
+    by_x_hat = dy * _row(gamma, x)
+    by_var = (by_x_hat * centred * -0.5 * std**-3).sum(over)
+    by_mean = (by_x_hat * -1 / std).sum(over) + by_var * (-2 * centred / m).sum(over)
+    by_x = by_x_hat / std + _row(by_var, x) * 2 * centred / m + _row(by_mean, x) / m
+    return {
+        "x_hat": by_x_hat,
+        "var": by_var,
+        "mean": by_mean,
+        "x": by_x,
+        "gamma": (dy * normalised).sum(over),
+        "beta": dy.sum(over),
+    }
 
 
 def batchnorm_backward(dy: Tensor, x: Tensor, gamma: Tensor, eps: float):
-    """The six derivatives in one line: dx = γ/(m s) · (m dy − Σ dy − x̂ Σ dy·x̂).
+    """The six derivatives in one line: dx = γ/(m σ_ε) · (m dy − Σ dy − x̂ Σ dy·x̂).
 
     Args:
         dy, x: (b, channels, …); every other axis than 1 is averaged over, m values a channel.
@@ -50,7 +59,7 @@ def batchnorm_backward(dy: Tensor, x: Tensor, gamma: Tensor, eps: float):
 
 
 def batchnorm_eval_backward(dy, x, gamma, mean, var, eps):
-    """In eval mode μ and σ² are constants: dx = γ/s · dy, and nothing is projected out."""
+    """In eval mode μ and σ² are constants: dx = γ/σ_ε · dy, and nothing is projected out."""
     _check_channels(x, gamma, eps, dy)
     std = _row((var + eps).sqrt(), x)
     normalised, over = (x - _row(mean, x)) / std, _values(x)
@@ -58,30 +67,31 @@ def batchnorm_eval_backward(dy, x, gamma, mean, var, eps):
 
 
 def batchnorm_jacobian(x: Tensor, gamma: float, eps: float) -> Tensor:
-    """∂y/∂x of one channel, x (m,): γ/s · (I − 11ᵀ/m − x̂x̂ᵀ/m), for every m."""
-    m, centred = len(x), x - x.mean()
-    std = (centred.square().mean() + eps).sqrt()
-    normalised = centred / std
+    """∂y/∂x of one channel, x (m,): γ/σ_ε · (I − 11ᵀ/m − x̂x̂ᵀ/m), for every m.
+
+    Where σ > 0 and m ≥ 2 its eigenvectors are 1 (eigenvalue 0), x̂ (γε/σ_ε³), and whatever is
+    orthogonal to both (γ/σ_ε). A constant channel has x̂ = 0, which is no direction.
+    """
+    m, std = len(x), (x.var(correction=0) + eps).sqrt()
+    normalised = (x - x.mean()) / std
     identity = torch.eye(m, dtype=x.dtype)
     return gamma / std * (identity - 1 / m - torch.outer(normalised, normalised) / m)
 
 
-def _normalise(x, gamma, eps, dy=None):  # -> x − μ, s = √(σ² + ε), x̂
+def _normalise(x, gamma, eps, dy=None):  # -> x − μ, σ_ε, x̂
     _check_channels(x, gamma, eps, dy)
     if x.numel() == x.shape[1]:
         raise ValueError(
             f"x of shape {tuple(x.shape)} has one value a channel (m = 1): its normalised value "
             "is 0 whatever x is; use at least two samples, or eval mode"
         )
-    over = _values(x)
-    centred = x - x.mean(over, keepdim=True)
-    var = (centred * centred).mean(over, keepdim=True)  # not .var(): complex steps must pass
+    var, mean = torch.var_mean(x, _values(x), correction=0, keepdim=True)
     if eps == 0 and (var == 0).any():
         channels = (var.flatten() == 0).nonzero().flatten().tolist()
         raise ValueError(
             f"channels {channels} of x are constant and eps=0, so x̂ is 0/0; use eps > 0"
         )
-    std = (var + eps).sqrt()
+    centred, std = x - mean, (var + eps).sqrt()
     return centred, std, centred / std
 
 

@@ -9,10 +9,13 @@ def conv_output_size(n, kernel, stride=1, padding=0, dilation=1):
     """How many windows fit: ⌊(n + 2p − d(k−1) − 1)/s⌋ + 1.
 
     Integers for one axis, or a tuple of them for several (integers beside a tuple count for
-    every axis). ValueError exactly where torch's convolution refuses.
+    every axis); ``padding`` may be "valid" (none) or "same" (n comes out; stride 1 alone).
+    ValueError exactly where torch's convolution refuses.
     """
-    return _each_axis(_conv_size, n=n, kernel=kernel, stride=stride, padding=padding,
-                      dilation=dilation)  # fmt: skip
+    settings = {"n": n, "kernel": kernel, "stride": stride, "dilation": dilation}
+    if padding == "same":
+        return _each_axis(_same_size, **settings)
+    return _each_axis(_conv_size, padding=0 if padding == "valid" else padding, **settings)
 
 
 def pool_output_size(n, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
@@ -21,20 +24,33 @@ def pool_output_size(n, kernel, stride=None, padding=0, dilation=1, ceil_mode=Fa
     ⌈(n + 2p − d(k−1) − 1)/s⌉ + 1, less 1 where that window would start at or beyond n + p, in
     the padding on the right. ``stride`` is the kernel's size unless given, as in torch.
     """
-    return _each_axis(_pool_size, n=n, kernel=kernel, stride=kernel if stride is None else stride,
-                      padding=padding, dilation=dilation, ceil_mode=ceil_mode)  # fmt: skip
+    stride = kernel if stride is None else stride
+    return _each_axis(
+        _pool_size, n=n, kernel=kernel, stride=stride, padding=padding, dilation=dilation,
+        ceil_mode=ceil_mode,
+    )  # fmt: skip
 
 
 def transposed_output_size(n, kernel, stride=1, padding=0, output_padding=0, dilation=1):
     """The smallest size that a convolution maps to n, plus output_padding.
 
-    (n−1)s − 2p + d(k−1) + output_padding + 1.
+    (n−1)s − 2p + d(k−1) + output_padding + 1 on each axis. 0 is an answer (torch gives it for
+    some kernels and calls it too small for others), below 0 is a ValueError.
     """
-    return _each_axis(_transposed_size, n=n, kernel=kernel, stride=stride, padding=padding,
-                      output_padding=output_padding, dilation=dilation)  # fmt: skip
+    return _each_axis(
+        _transposed_size, n=n, kernel=kernel, stride=stride, padding=padding,
+        output_padding=output_padding, dilation=dilation,
+    )  # fmt: skip
 
 
-def _conv_size(n, kernel, stride, padding, dilation):
+def _same_size(n, kernel, stride, dilation):
+    _at_least(1, n=n, kernel=kernel, stride=stride, dilation=dilation)
+    if stride != 1:
+        raise ValueError(f"stride={stride}: padding='same' is defined for stride 1 alone")
+    return n
+
+
+def _conv_size(n, kernel, stride, dilation, padding):
     _at_least(1, n=n, kernel=kernel, stride=stride, dilation=dilation)
     _at_least(0, padding=padding)
     room, span = n + 2 * padding, dilation * (kernel - 1) + 1
@@ -76,8 +92,8 @@ def _transposed_size(n, kernel, stride, padding, output_padding, dilation):
             f"dilation={dilation}: it only chooses among the sizes that stride rounds together"
         )
     size = (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
-    if size < 1:
-        raise ValueError(f"padding={padding} crops everything: the output's size would be {size}")
+    if size < 0:
+        raise ValueError(f"padding={padding} crops too much: the output's size would be {size}")
     return size
 
 
@@ -99,5 +115,5 @@ def _each_axis(size, **settings):
         if len(value) not in (1, axes):
             raise ValueError(f"{name} has {len(value)} entries, other settings {axes}: one an axis")
     rows = [v * axes if len(v) == 1 else v for v in settings.values()]
-    sizes = tuple(size(*row) for row in zip(*rows, strict=True))
+    sizes = tuple(size(**dict(zip(settings, row, strict=True))) for row in zip(*rows, strict=True))
     return sizes if axes > 1 else sizes[0]

@@ -9,26 +9,29 @@ Common to every function::
 A statistic and its bootstrap share one formula, written for a stack of matrices; where
 scikit-learn has the statistic too, a test holds both together. What cannot be known (the recall
 of a class without a face, the precision of one never predicted) is NaN with the interval [0, 1];
-nothing else is ever NaN. Input that is not as above is a ValueError with row and value.
+nothing else is ever NaN. *Significant* means p < 0.05, after Holm's correction where several
+tests are made. Input that is not as above is a ValueError with row and value.
 
 - ``confusion``      counts, composite scores, intervals, classes, pairs of classes, a claim on them
-- ``calibration``    NLL, Brier, ECE, top-2, reliability, temperature, declining; ``summary``
-- ``comparison``     two fits on the same faces: paired bootstrap, McNemar; faces seen in training
-- ``crossed``        several networks on the same faces: intervals over both, agreement of orders
+- ``calibration``    NLL, Brier, ECE with its null band, reliability, temperature, declining;
+  ``summary``
+- ``comparison``     networks on the same faces: McNemar, two-way bootstrap, agreement of orders
 - ``annotators``     votes of the crowd beside labels and predictions
 """
 
 from fer_utils.metrics.annotators import (
+    CLEAR,
     FERPLUS_NOTICE,
-    SURE,
     accuracy_by_agreement,
     agreement,
-    crowd_agreement,
+    clear_majority,
+    crowd_answer,
     divergence,
-    error_readings,
+    label_agreement,
     mistakes,
+    pair_gaps,
     people_and_network,
-    vote_aggregates,
+    readings,
     vote_rows,
     voter_confusion,
     votes_by_class,
@@ -36,19 +39,33 @@ from fer_utils.metrics.annotators import (
 )
 from fer_utils.metrics.calibration import (
     TEMPERATURES,
-    bootstrap_probabilities,
+    accuracy_by_coverage,
+    calibration_error,
     checked,
     probability_scores,
     reliability,
-    risk_coverage,
     summary,
     temperature,
     tempered,
 )
-from fer_utils.metrics.comparison import copies, mcnemar, paired_cells, paired_scores, sign_test
+from fer_utils.metrics.comparison import (
+    concordance,
+    copies,
+    crossed_draws,
+    crossed_interval,
+    crossed_means,
+    crossed_pairs,
+    crossed_scores,
+    disagreement,
+    favoured,
+    mcnemar,
+    paired_cells,
+    sign_test,
+)
 from fer_utils.metrics.confusion import (
-    bootstrap_scores,
+    beats_guessing,
     claim,
+    confusability,
     confusion_matrix,
     holm,
     pairs,
@@ -56,12 +73,6 @@ from fer_utils.metrics.confusion import (
     resampled,
     scores,
     shares,
+    unanimous,
     wilson,
-)
-from fer_utils.metrics.crossed import (
-    concordance,
-    crossed_draws,
-    crossed_interval,
-    crossed_means,
-    crossed_scores,
 )

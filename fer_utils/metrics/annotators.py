@@ -1,17 +1,40 @@
-"""People beside the network: what votes of the crowd say of labels and mistakes."""
+"""People beside the network: what the votes of a crowd say of labels and mistakes.
+
+Common to every function::
+
+    votes      (n, 10)  counts in FER+'s column order, about ten voters a face
+    labels     (n,)     int class index
+    predicted  (n,)     int class index
+    classes    (k,)     names that the indices stand for, each one of FER+'s seven emotions
+
+**The crowd's answer** to a face is its *plurality*, the one of the ten columns with most votes
+(``data.plurality``). Where two columns tie, or where contempt, 'unknown' or 'no face' wins,
+the crowd is *undecided*: -1.
+"""
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
+import pandas as pd
 
+from fer_utils.data import EMOTIONS, plurality
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.metrics.confusion import LEVEL, class_indices, percentiles, ratio, wilson
+from fer_utils.metrics.comparison import favoured, mcnemar
+from fer_utils.metrics.confusion import (
+    Z,
+    class_indices,
+    confusability,
+    confusion_matrix,
+    percentiles,
+    ratio,
+    shares,
+    wilson,
+)
 
-SURE = 6  # of ten votes: people agree
+CLEAR = 6  # of ten votes for one class: a clear majority
+UNDECIDED = -1
 FERPLUS_NOTICE = """\
-Computed from the FER+ votes (github.com/microsoft/FERPlus), of which this notice tells:
+FER+ votes (github.com/microsoft/FERPlus), shipped under this notice:
 
 Copyright (c) Microsoft Corporation. All rights reserved. MIT License
 
@@ -29,8 +52,16 @@ DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
 OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
 
 
-def votes_by_class(votes, classes):
-    """Votes (n, k + 1): the classes by name, then all other answers (contempt, …) together."""
+def votes_of(stored, rows):
+    """The votes (n, 10) of the faces ``rows`` from what a run ships: arrays row, votes, notice."""
+    table = pd.DataFrame(stored["votes"], stored["row"]).astype(np.int64)
+    if missing := set(rows) - set(table.index):
+        raise ValueError(f"face {min(missing)} has no votes in the run; make its votes again")
+    return table.loc[rows].to_numpy()
+
+
+def votes_by_class(votes, classes=EMOTIONS):
+    """Votes (n, k + 1): the classes in their order, then all other answers together."""
     votes = np.asarray(votes)
     if votes.ndim != 2 or votes.shape[1] != len(COLUMNS):
         raise ValueError(
@@ -38,245 +69,246 @@ def votes_by_class(votes, classes):
         )
     if votes.dtype.kind not in "iu" or (votes < 0).any():
         raise ValueError(f"votes of type {votes.dtype}: expected counts, none below 0")
-    if (votes.sum(axis=1) < 2).any():
-        row = int(np.argmax(votes.sum(axis=1) < 2))
-        raise ValueError(f"votes[{row}] sum to {votes[row].sum()}: two voters are the least")
-    named = [emotion and emotion.lower() for emotion in EMOTION_OF_COLUMN]
-    if missing := [name for name in classes if name.lower() not in named]:
-        raise ValueError(f"no column of votes stands for {missing[0]!r}; known: {named[:7]}")
-    columns = [named.index(name.lower()) for name in classes]
-    other = votes.sum(axis=1) - votes[:, columns].sum(axis=1)
-    return np.column_stack([votes[:, columns], other]).astype(np.int64)
+    votes = votes.astype(np.int64)
+    total = votes.sum(axis=1)
+    if (total < 2).any():
+        row = int(np.argmax(total < 2))
+        raise ValueError(f"votes[{row}] sum to {total[row]}: two voters are the least")
+    if missing := [name for name in classes if name not in EMOTION_OF_COLUMN]:
+        raise ValueError(f"no column of votes stands for {missing[0]!r}; known: {EMOTIONS}")
+    own = votes[:, [EMOTION_OF_COLUMN.index(name) for name in classes]]
+    return np.column_stack([own, total - own.sum(axis=1)])
 
 
-def vote_aggregates(votes, labels, predicted, split, classes, notice=""):
-    """All that the chapters show of votes, summed over faces; arrays with one entry a split first.
+def crowd_answer(votes, classes=EMOTIONS):
+    """The crowd's answer (n,) as index into ``classes``; -1 where it is undecided."""
+    position = {name: index for index, name in enumerate(classes)}
+    known = [position.get(name, UNDECIDED) for name in EMOTIONS]
+    return np.array([*known, UNDECIDED])[plurality(votes)]
 
-    Args:
-        votes: (n, 10) counts in FER+'s column order, of the faces that were predicted.
-        labels, predicted: (n,) class indices of the same faces, in the same order.
-        split: (n,) their splits' names.
-        classes: the k names; votes are matched to them by name.
-        notice: kept with the result, for instance ``FERPLUS_NOTICE``.
 
-    Returns a dict, with k + 1 answers (the classes, then 'other'):
-        splits (s,), classes (k,), notice ().
-        faces (s, k, k, k + 2, m + 1): counts by label, prediction, the crowd's plurality
-            (class, other, tie) and the votes for the class with most votes (0 … m).
-        shares (s, k, k, k + 1): by label and prediction, the sum of the faces' vote shares.
-        products (s, k, k + 1, k + 1): by label, the sum of share ⊗ share: spread of the shares.
-        voters (s, k, k + 1, k + 1): by label, the chance that two *different* voters of a face
-            answer (a, b), summed: n_a n_b / N(N-1), and n_a (n_a - 1) / N(N-1) on the diagonal.
-        agreement (s, 3), agreement_products (s, 3, 3): per face the chance that a voter agrees
-            with the prediction, with the label, with another voter; sums and sums of products.
+def clear_majority(votes):
+    """(n,) bool: one of the seven classes has at least six of the ten votes."""
+    return votes_by_class(votes)[:, :-1].max(axis=1) >= CLEAR
+
+
+def _two_voters(votes, classes):
+    """(n, k, k): the chance that two *different* voters of a face answer a and b.
+
+    n_a n_b / N(N-1), and n_a (n_a - 1) / N(N-1) where both say a: no voter agrees with itself.
+    """
+    votes = votes_by_class(votes, classes)
+    own, total = votes[:, :-1], votes.sum(axis=1)
+    ordered = own[:, :, None] * (own[:, None, :] - np.eye(own.shape[1], dtype=np.int64))
+    return ordered / (total * (total - 1))[:, None, None]
+
+
+def voter_confusion(votes, classes=EMOTIONS):
+    """P(another voter says b | a voter says a), (k, k), among the classes; NaN: a never said."""
+    return shares(_two_voters(votes, classes).sum(axis=0))
+
+
+def vote_rows(votes, labels, classes=EMOTIONS):
+    """The mean share of the votes for each class on faces of one label, (k, k + 1).
+
+    So a random voter answers on those faces; the last column is every other answer.
     """
     votes, k = votes_by_class(votes, classes), len(classes)
-    labels, predicted = class_indices(labels, k), class_indices(predicted, k, "predicted")
-    split = np.asarray(split)
-    if not len(votes) == len(labels) == len(predicted) == len(split):
-        raise ValueError(
-            f"{len(votes)} votes, {len(labels)} labels, {len(predicted)} predictions and "
-            f"{len(split)} splits: they must be of the same faces"
-        )
-    total = votes.sum(axis=1)
-    most, top = int(total.max(initial=0)), votes[:, :k].max(axis=1, initial=0)
-    tie = (votes == votes.max(axis=1, initial=0)[:, None]).sum(axis=1) > 1
-    crowd = np.where(tie, k + 1, votes.argmax(axis=1))
-    share = votes / total[:, None]
-    ordered = votes[:, :, None] * (votes[:, None, :] - np.eye(k + 1, dtype=np.int64))
-    ordered = ordered / (total * (total - 1))[:, None, None]
-    rows = np.arange(len(votes))
-    agree = np.column_stack(
-        [
-            share[rows, predicted],
-            share[rows, labels],
-            np.trace(ordered[:, :k, :k], axis1=1, axis2=2),
-        ]
-    )
-    names = list(dict.fromkeys(split.tolist()))
-    shape = {
-        "faces": (k, k, k + 2, most + 1),
-        "shares": (k, k, k + 1),
-        "products": (k, k + 1, k + 1),
-    }
-    shape |= {"voters": shape["products"], "agreement": (3,), "agreement_products": (3, 3)}
-    found = {name: np.zeros((len(names), *size)) for name, size in shape.items()}
-    found["faces"] = found["faces"].astype(np.int64)
-    at = np.array([names.index(name) for name in split.tolist()], dtype=np.int64)
-    np.add.at(found["faces"], (at, labels, predicted, crowd, top), 1)
-    np.add.at(found["shares"], (at, labels, predicted), share)
-    np.add.at(found["products"], (at, labels), share[:, :, None] * share[:, None, :])
-    np.add.at(found["voters"], (at, labels), ordered)
-    np.add.at(found["agreement"], at, agree)
-    np.add.at(found["agreement_products"], at, agree[:, :, None] * agree[:, None, :])
-    text = {"splits": np.array(names), "classes": np.array(classes), "notice": np.array(notice)}
-    return found | text
+    labels = class_indices(labels, k)
+    share = votes / votes.sum(axis=1, keepdims=True)
+    sums = np.eye(k)[labels].T @ share
+    return ratio(sums, np.bincount(labels, minlength=k)[:, None])
 
 
-def votes_of(aggregates, split, matrix=None):
-    """The arrays of one split, the leading axis gone.
-
-    Raises:
-        ValueError: the split has no votes, or they were summed over other predictions than those
-            that ``matrix``, the split's confusion matrix, counts.
-    """
-    names = aggregates["splits"].tolist()
-    if split not in names:
-        raise ValueError(f"no votes for split {split!r}; have: {names}")
-    plain, at = ("splits", "classes", "notice"), names.index(split)
-    found = {name: array if name in plain else array[at] for name, array in aggregates.items()}
-    if matrix is not None and not np.array_equal(found["faces"].sum(axis=(2, 3)), matrix):
-        raise ValueError(
-            f"the votes' sums for {split} belong to other predictions "
-            f"({found['faces'].sum()} faces there, {np.sum(matrix)} here); make the aggregate anew"
-        )
-    return found
-
-
-def voter_confusion(votes):
-    """P(another voter says b | a voter says a), (k, k), among the classes; NaN: a never said."""
-    joint = votes["voters"].sum(axis=0)[:-1, :-1]
-    return ratio(joint, joint.sum(axis=1, keepdims=True))
-
-
-def vote_rows(votes):
-    """E[share of the vote | label], (k, k + 1): a random voter on faces with that label."""
-    shares = votes["shares"].sum(axis=1)
-    return ratio(shares, votes["faces"].sum(axis=(1, 2, 3))[:, None])
+def _draws_of_faces(values, draws, seed=0):
+    """Sums (draws, …) of ``values`` (n, …) over n faces drawn with replacement."""
+    n = len(values)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
+    return (weights @ values.reshape(n, -1)).reshape(draws, *values.shape[1:])
 
 
 def divergence(p, q):
     """Jensen-Shannon divergence in bits over the last axis: 0 the same, 1 nothing in common."""
-    p, q = (np.asarray(x, dtype=np.float64) for x in (p, q))
-    p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
+    from scipy.special import rel_entr
 
-    def entropy(x):
-        return -(x * np.log2(np.where(x > 0, x, 1))).sum(axis=-1)
+    p, q = shares(p), shares(q)
+    middle = (p + q) / 2
+    nats = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1) / 2
+    return np.maximum(0, nats / np.log(2))  # rounding can leave a little below 0
 
-    return np.maximum(0, entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
 
-
-def people_and_network(votes, draws=2000):
+def people_and_network(votes, labels, predicted, classes=EMOTIONS, draws=2000):
     """Table: one row a class with faces: how far the network's row is from the voters', in bits.
 
     ``divergence`` between the predictions and the votes (among the classes) for faces of one
-    label. Few faces alone make two rows diverge, and so do resamples once more: the mean excess
-    of the resamples is taken off the value, and the interval is reflected (basic bootstrap);
-    both are cut at 0. Predictions are resampled, mean votes drawn from their normal law.
+    label. Votes and predictions are of the same faces, so these are drawn again together. Few
+    faces alone make two rows diverge, and resamples do so once more: their mean excess is taken
+    off the value, and the interval is reflected (basic bootstrap); both are cut at 0.
     """
-    import pandas as pd
-
-    classes, rng = votes["classes"], np.random.default_rng(0)
-    matrix, rows, k = votes["faces"].sum(axis=(2, 3)), vote_rows(votes), len(votes["classes"])
+    k = len(classes)
+    votes, labels = votes_by_class(votes, classes), class_indices(labels, k)
+    share = votes[:, :-1] / votes.sum(axis=1, keepdims=True)
+    answers = np.eye(k)[class_indices(predicted, k, "predicted")]
+    both = np.stack([answers, share], axis=1)
     table = {}
-    for index in np.flatnonzero(matrix.sum(axis=1)):
-        counts, mean, n = matrix[index], rows[index], matrix[index].sum()
-        spread = votes["products"][index] / n - np.outer(mean, mean)
-        drawn = rng.multivariate_normal(mean, spread / n, size=draws, method="eigh")
-        drawn = np.maximum(drawn, 1e-12)[:, :k]
-        value = divergence(counts, mean[:k])
-        again = divergence(rng.multinomial(n, counts / n, size=draws), drawn)
+    for index in np.unique(labels):
+        own = both[labels == index]
+        value = divergence(*own.sum(axis=0))
+        drawn = _draws_of_faces(own, draws)
+        again = divergence(drawn[:, 0], drawn[:, 1])
         low, high = percentiles(again)
-        found = 2 * value - np.array([again.mean(), high, low])
-        table[str(classes[index])] = [int(n), *map(float, np.maximum(found, 0))]
-    return pd.DataFrame.from_dict(
-        table, orient="index", columns=["faces", "divergence", "lo", "hi"]
-    )
+        found = np.maximum(0, 2 * value - np.array([again.mean(), high, low]))
+        table[classes[index]] = [len(own), *found]
+    columns = ["faces", "divergence", "lo", "hi"]
+    return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
 
-def agreement(votes):
-    """{whom: (value, lo, hi)}: how often a random voter agrees with prediction, label or voter.
+def pair_gaps(votes, labels, predicted, classes=EMOTIONS, draws=2000):
+    """Table: confusability of each pair by voters and by the network, the largest gap first.
 
-    Also ``prediction_minus_voter``: above 0, the network agrees with a person more often than
-    another person does. Normal intervals of means over faces.
+    Columns first, second, voters (given another voter), network (given the label), gap =
+    voters - network, lo, hi (the same faces drawn again for both). Pairs with a class that has
+    no face or no vote are left out.
     """
-    n, z = votes["faces"].sum(), NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    mean = votes["agreement"] / n
-    covariance = (votes["agreement_products"] / n - np.outer(mean, mean)) / n
-    weights = np.vstack([np.eye(3), [1, 0, -1]])
-    value = weights @ mean
-    half = z * np.sqrt(np.maximum(0, np.diag(weights @ covariance @ weights.T)))
-    names = ("prediction", "label", "voter", "prediction_minus_voter")
-    bounds = np.transpose([value, value - half, value + half]).tolist()
-    return {name: tuple(row) for name, row in zip(names, bounds, strict=True)}
-
-
-def crowd_agreement(votes):
-    """The share of faces whose label is the crowd's plurality (ties and others count against)."""
-    faces = votes["faces"]  # label, prediction, plurality, agreement
-    return float(np.einsum("kpka->", faces[:, :, : len(votes["classes"])]) / faces.sum())
-
-
-def accuracy_by_agreement(votes):
-    """Table: votes for the class with most votes, faces, accuracy against the label, lo, hi."""
-    import pandas as pd
-
-    faces = votes["faces"].sum(axis=2)  # label, prediction, agreement
-    hits, faces = np.einsum("iia->a", faces), faces.sum(axis=(0, 1))
-    lo, hi = wilson(hits, faces)
-    table = {"votes": np.arange(len(faces)), "faces": faces, "accuracy": ratio(hits, faces)}
-    return pd.DataFrame(table | {"lo": lo, "hi": hi})[faces > 0].reset_index(drop=True)
-
-
-def mistakes(votes):
-    """Whom does the crowd's plurality side with where prediction and label differ?
-
-    Table: one row a pair of classes with mistakes, and 'all': mistakes, of them with_network,
-    with_label, neither (a third answer or a tie), share = with_network / mistakes, lo, hi
-    (Wilson); ``expected``: the share that faces of the same label would give whatever the
-    network answered. Only what exceeds ``expected`` says that the network saw something in
-    *these* faces.
-    """
-    import pandas as pd
-
-    classes, k = votes["classes"], len(votes["classes"])
-    faces = votes["faces"].sum(axis=3)  # label, prediction, plurality
-    i, j = np.nonzero(~np.eye(k, dtype=bool))
-    count = faces.sum(axis=2)
-    base = ratio(faces.sum(axis=1)[:, :k], count.sum(axis=1)[:, None], empty=0.0)
-    cells = pd.DataFrame(
+    k = len(classes)
+    cells = class_indices(labels, k) * k + class_indices(predicted, k, "predicted")
+    both = np.stack([_two_voters(votes, classes), np.eye(k * k)[cells].reshape(-1, k, k)], axis=1)
+    i, j = np.triu_indices(k, 1)
+    voters, network = confusability(both.sum(axis=0))[:, i, j]
+    drawn = np.nan_to_num(confusability(_draws_of_faces(both, draws))[..., i, j])
+    lo, hi = percentiles(drawn[:, 0] - drawn[:, 1])
+    names = np.array(list(classes))
+    table = pd.DataFrame(
         {
-            "first": classes[np.minimum(i, j)],
-            "second": classes[np.maximum(i, j)],
-            "mistakes": count[i, j],
-            "with_network": faces[i, j, j],
-            "with_label": faces[i, j, i],
-            "expected": base[i, j] * count[i, j],
+            "first": names[i],
+            "second": names[j],
+            "voters": voters,
+            "network": network,
+            "gap": voters - network,
+            "lo": lo,
+            "hi": hi,
         }
     )
-    everything = cells.drop(columns=["first", "second"]).sum().to_frame().T
-    table = cells.groupby(["first", "second"], sort=False).sum().reset_index()
-    table = pd.concat([table, everything.assign(first="all", second="all")], ignore_index=True)
-    table = table[table["mistakes"] > 0].reset_index(drop=True)
-    table = table.astype(dict.fromkeys(("mistakes", "with_network", "with_label"), int))
-    table["neither"] = table["mistakes"] - table["with_network"] - table["with_label"]
+    return table.dropna().sort_values("gap", key=abs, ascending=False, ignore_index=True)
+
+
+def agreement(votes, labels, predicted, classes=EMOTIONS):
+    """Table: how often a random voter agrees with prediction, label or another voter.
+
+    Columns value, lo, hi: normal intervals of means over faces. The last row,
+    ``prediction_minus_voter``, is above 0 where the network agrees with a person more often
+    than another person does.
+    """
+    counts, k = votes_by_class(votes, classes), len(classes)
+    share, rows = counts / counts.sum(axis=1, keepdims=True), np.arange(len(counts))
+    each = pd.DataFrame(
+        {
+            "prediction": share[rows, class_indices(predicted, k, "predicted")],
+            "label": share[rows, class_indices(labels, k)],
+            "voter": np.trace(_two_voters(votes, classes), axis1=1, axis2=2),
+        }
+    )
+    each["prediction_minus_voter"] = each["prediction"] - each["voter"]
+    half = Z * each.std(ddof=0) / np.sqrt(len(each))
+    mean = each.mean()
+    return pd.DataFrame({"value": mean, "lo": mean - half, "hi": mean + half})
+
+
+def label_agreement(votes, labels, classes=EMOTIONS):
+    """Table (faces, value): how often people give the set's own label, counted in four ways.
+
+    A random voter, as a mean over classes or over faces; and the crowd, with undecided faces
+    counted against it or left out.
+    """
+    counts, labels = votes_by_class(votes, classes), class_indices(labels, len(classes))
+    share = counts[np.arange(len(labels)), labels] / counts.sum(axis=1)
+    answer = crowd_answer(votes, classes)
+    decided, right = answer != UNDECIDED, answer == labels
+    rows = {
+        "a random voter, mean over classes": (len(labels), pd.Series(share).groupby(labels).mean()),
+        "a random voter, mean over faces": (len(labels), share),
+        "the crowd, undecided counted against it": (len(labels), right),
+        "the crowd, where it is decided": (decided.sum(), right[decided]),
+    }
+    found = {name: (int(faces), np.mean(each)) for name, (faces, each) in rows.items()}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["faces", "value"])
+
+
+def accuracy_by_agreement(votes, labels, predicted, classes=EMOTIONS):
+    """Table: votes for the class with most votes, faces, accuracy against the label, lo, hi.
+
+    Few faces have less than three votes for any class: they are counted with those of three.
+    """
+    most = votes_by_class(votes, classes)[:, :-1].max(axis=1).clip(min=3)
+    hit = pd.Series(np.asarray(labels) == np.asarray(predicted), name="hit")
+    table = hit.groupby(most).agg(["size", "sum"]).rename_axis("votes").reset_index()
+    lo, hi = wilson(table["sum"], table["size"])
+    table = table.rename(columns={"size": "faces"})
+    return table.assign(accuracy=table["sum"] / table["faces"], lo=lo, hi=hi).drop(columns="sum")
+
+
+def mistakes(votes, labels, predicted, classes=EMOTIONS):
+    """Whom does the crowd side with where prediction and label differ?
+
+    Table: first all mistakes ('all', 'all'), then those of each pair of classes, the most
+    frequent first: mistakes, of them with_network, with_label, with_nobody (another answer, or
+    undecided), share = with_network / mistakes, lo, hi (Wilson). ``expected``: the share that
+    faces of the same label would give whatever the network answered. Only what exceeds it says
+    that the network saw something in *these* faces.
+    """
+    k, names = len(classes), np.array(list(classes))
+    labels, predicted = class_indices(labels, k), class_indices(predicted, k, "predicted")
+    answer = crowd_answer(votes, classes)
+    decided = answer != UNDECIDED
+    answers = confusion_matrix(labels[decided], answer[decided], k)
+    rate = ratio(answers, np.bincount(labels, minlength=k)[:, None])
+    faces = pd.DataFrame(
+        {
+            "first": names[np.minimum(labels, predicted)],
+            "second": names[np.maximum(labels, predicted)],
+            "with_network": answer == predicted,
+            "with_label": answer == labels,
+            "expected": rate[labels, predicted],
+        }
+    )[labels != predicted]
+    everything = faces.assign(first="all", second="all")
+    grouped = pd.concat([everything, faces]).groupby(["first", "second"], sort=False)
+    table = grouped[["with_network", "with_label"]].sum()
+    table.insert(0, "mistakes", grouped.size())
+    table["with_nobody"] = table["mistakes"] - table["with_network"] - table["with_label"]
     table["share"] = table["with_network"] / table["mistakes"]
     table["lo"], table["hi"] = wilson(table["with_network"], table["mistakes"])
-    table["expected"] /= table["mistakes"]
-    return table
+    table["expected"] = grouped["expected"].mean()
+    return table.sort_values("mistakes", ascending=False, kind="stable").reset_index()
 
 
-def error_readings(votes):
-    """The error rate read in four ways: {reading: (value, lo, hi, faces)}, Wilson's intervals.
+def readings(votes, labels, predicted, classes=EMOTIONS):
+    """Table: accuracy against the label, of the network and of the crowd, on four sets of faces.
 
-    - ``label``: against the set's labels, every face.
-    - ``label_sure``: the same, where one class has at least six votes.
-    - ``label_confirmed``: the same, where the crowd's plurality is the label: no noisy label
-      that the crowd can see, but easier faces too, so a lower bound rather than the truth.
-    - ``crowd``: against the crowd's plurality, where that is one of the classes.
-    Readings without a face are left out.
+    - ``every``: all of them; undecided faces count against the crowd.
+    - ``decided``: where the crowd has an answer.
+    - ``clear``: where the voters have a clear majority.
+    - ``confirmed``: where the crowd's answer is the label: no noisy label that the crowd can
+      see, but easier faces too, so 1 - accuracy is a lower bound of the network's own error.
+
+    Columns faces, network, lo, hi (Wilson), crowd, p (McNemar's exact test of the two), favoured:
+    'first' where the network is significantly better, 'second' where the crowd is, or 'neither'.
     """
-    faces, k = votes["faces"], len(votes["classes"])
-    flat, index = faces.sum(axis=3), np.arange(k)
-    cases = {
-        "label": faces.sum(axis=(2, 3)),
-        "label_sure": faces[..., SURE:].sum(axis=(2, 3)),
-        "label_confirmed": flat[index, :, index],
-        "crowd": flat[:, :, :k].sum(axis=0).T,
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    answer = crowd_answer(votes, classes)
+    parts = {
+        "every": np.ones(len(labels), dtype=bool),
+        "decided": answer != UNDECIDED,
+        "clear": clear_majority(votes),
+        "confirmed": answer == labels,
     }
     found = {}
-    for name, matrix in cases.items():
-        if n := int(matrix.sum()):
-            wrong = n - int(np.trace(matrix))
-            found[name] = (wrong / n, *(float(v) for v in wilson(wrong, n)), n)
-    return found
+    for name, part in parts.items():
+        truth, own, theirs = labels[part], predicted[part], answer[part]
+        hits, n = (own == truth).sum(), len(truth)
+        only_network, only_crowd, p = mcnemar(truth, own, theirs)
+        lo, hi = map(float, wilson(hits, n))
+        crowd = (theirs == truth).sum() / max(n, 1)
+        found[name] = [n, hits / max(n, 1), lo, hi, crowd, p, favoured(only_network, only_crowd)]
+    columns = ["faces", "network", "lo", "hi", "crowd", "p", "favoured"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)

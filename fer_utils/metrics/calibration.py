@@ -1,21 +1,21 @@
-"""Probabilities: proper scores, calibration, temperature, and declining to answer."""
+"""Probabilities: proper scores, calibration, temperature, declining to answer."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from fer_utils.metrics.confusion import (
     class_indices,
     confusion_matrix,
     percentiles,
-    ratio,
     scores,
     wilson,
 )
 
-BINS = 15  # of confidence, equally wide
-# Probabilities below count as this in logarithms, as in scikit-learn.
-FLOOR = np.finfo(np.float64).eps
+BINS = 15  # of confidence
+FLOOR = np.finfo(np.float64).eps  # below it, a probability counts as this in logarithms
+TEMPERATURES = (0.05, 20.0)  # searched: a network that knows nothing wants an infinite one
 
 
 def checked(labels, probabilities, classes=None):
@@ -48,34 +48,43 @@ def checked(labels, probabilities, classes=None):
     return labels, probabilities / total[:, None]
 
 
-def face_columns(labels, probabilities, bins=BINS):
-    """Columns whose mean over faces is NLL, Brier, top-2; then confidence, hit and bin per face."""
+def face_scores(labels, probabilities):
+    """Arrays (n,) whose mean over faces is NLL in nats, Brier (0 … 2) and top-2 accuracy."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     best = probabilities.argmax(axis=1)
     rest = probabilities.copy()
     rest[rows, best] = -1
-    confidence = probabilities[rows, best]
-    columns = {
+    return {
         "nll": -np.log(np.clip(own, FLOOR, 1 - FLOOR)),
         "brier": (probabilities**2).sum(axis=1) - 2 * own + 1,
         "top2": ((best == labels) | (rest.argmax(axis=1) == labels)).astype(np.float64),
     }
-    bin_ = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return columns, confidence, (best == labels).astype(np.float64), bin_
+
+
+def _answers(labels, probabilities):
+    """Confidence (n,) of the likeliest class, and whether it is the label (n,), 0 or 1."""
+    labels, probabilities = checked(labels, probabilities)
+    hit = probabilities.argmax(axis=1) == labels
+    return probabilities.max(axis=1), hit.astype(np.float64)
+
+
+def _ece(confidence, hit, bins=BINS):
+    """ECE of answers ``hit`` (…, n) that were given with ``confidence`` (n,)."""
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = (hit - confidence) @ np.eye(bins)[place]
+    return abs(gap).sum(axis=-1) / len(confidence)
 
 
 def probability_scores(labels, probabilities, bins=BINS):
     """NLL in nats, Brier (summed over classes, 0 … 2), top-2 accuracy and ECE, as floats.
 
-    ECE: confidence of the top class in ``bins`` bins of equal width, mean |accuracy - confidence|
-    weighted by faces (Guo et al. 2017, arXiv:1706.04599).
+    ECE: confidence of the likeliest class in ``bins`` bins of equal width, mean
+    |accuracy - confidence| weighted by faces (Guo et al. 2017, arXiv:1706.04599).
     """
-    columns, confidence, hit, bin_ = face_columns(*checked(labels, probabilities), bins)
-    gap = np.bincount(bin_, hit - confidence, minlength=bins)
-    return {name: float(v.mean()) for name, v in columns.items()} | {
-        "ece": float(abs(gap).sum() / len(hit))
-    }
+    means = face_scores(*checked(labels, probabilities))
+    found = {name: float(values.mean()) for name, values in means.items()}
+    return found | {"ece": float(_ece(*_answers(labels, probabilities), bins))}
 
 
 def summary(labels, probabilities, classes):
@@ -88,79 +97,58 @@ def summary(labels, probabilities, classes):
     return {"n": len(labels)} | found | probability_scores(labels, probabilities)
 
 
-def bootstrap_probabilities(labels, probabilities, draws=2000, seed=0, coverage=(1.0,)):
-    """{name: (value, lo, hi)} for nll, brier, top2, ece (floats) and risk (arrays over coverage).
+def calibration_error(labels, probabilities, draws=2000, seed=0):
+    """{ece, null_lo, null_hi, verdict}: is the network right as often as it is confident?
 
-    Faces are drawn with replacement. ``risk``: error among the share ``coverage`` of the faces
-    that the network is surest of. ECE is biased upwards, and its resamples twice over (for a
-    well calibrated network percentiles of them cover the truth one time in three), so its
-    interval is reflected at the value (basic bootstrap) and cut at 0; the others are percentiles.
+    Chance alone lifts ECE above 0. The null band holds 95 % of the ECEs that a perfectly
+    calibrated network with these confidences shows: its labels are drawn from its own
+    probabilities. ``verdict``: 'calibrated' where ECE is not above the band, else
+    'overconfident' or 'underconfident', by the mean confidence and the accuracy.
     """
-    labels, probabilities = checked(labels, probabilities)
-    columns, confidence, hit, bin_ = face_columns(labels, probabilities)
-    n = len(labels)
-    # ties are broken at random, not by the order in which the faces happen to lie
-    order = np.random.default_rng(seed).permutation(n)
-    order = order[np.argsort(-confidence[order], kind="stable")]
-    gap = np.zeros((n, BINS))
-    gap[np.arange(n), bin_] = hit - confidence
-    per_face = np.column_stack([*columns.values(), gap])[order]
-    miss, kept = 1 - hit[order], kept_faces(coverage, n)
-    rng, sums, risk = np.random.default_rng(seed + 1), [], []
-    for start in range(0, draws, 250):  # in blocks, for memory's sake
-        size = min(250, draws - start)
-        drawn = rng.integers(n, size=(size, n))
-        weight = np.bincount((drawn + n * np.arange(size)[:, None]).ravel(), minlength=size * n)
-        weight = weight.reshape(size, n).astype(np.float64)
-        sums.append(weight @ per_face)
-        ranks = np.repeat(np.tile(np.arange(n), size), weight.astype(np.int64).ravel())
-        risk.append(np.cumsum(miss[ranks].reshape(size, n), axis=1)[:, kept - 1] / kept)
-    sums, value = np.concatenate(sums) / n, probability_scores(labels, probabilities)
-    result = {}
-    for position, name in enumerate(columns):
-        result[name] = (value[name], *map(float, percentiles(sums[:, position])))
-    lo, hi = percentiles(abs(sums[:, len(columns) :]).sum(axis=1))
-    result["ece"] = (value["ece"], *(float(max(0, 2 * value["ece"] - v)) for v in (hi, lo)))
-    result["risk"] = (
-        risk_coverage(labels, probabilities, coverage),
-        *percentiles(np.concatenate(risk)),
-    )
-    return result
-
-
-def kept_faces(coverage, n):
-    """How many of n faces a coverage keeps, at least one."""
-    coverage = np.atleast_1d(np.asarray(coverage, dtype=np.float64))
-    if ((coverage <= 0) | (coverage > 1)).any():
-        raise ValueError(f"coverage {coverage.tolist()}: expected shares in (0, 1]")
-    return np.maximum(1, np.round(coverage * n).astype(np.int64))
-
-
-def risk_coverage(labels, probabilities, coverage):
-    """Error among the surest share ``coverage`` of the faces; equally sure faces count alike."""
-    labels, probabilities = checked(labels, probabilities)
-    _, confidence, hit, _ = face_columns(labels, probabilities)
-    _, tied = np.unique(-confidence, return_inverse=True)
-    miss = np.sort(tied)
-    miss = (np.bincount(tied, 1 - hit) / np.bincount(tied))[miss]  # a tie shares its errors
-    kept = kept_faces(coverage, len(labels))
-    return np.cumsum(miss)[kept - 1] / kept
+    confidence, hit = _answers(labels, probabilities)
+    drawn = np.random.default_rng(seed).random((draws, len(hit))) < confidence
+    lo, hi = percentiles(_ece(confidence, drawn))
+    ece = _ece(confidence, hit)
+    verdict = "overconfident" if confidence.mean() > hit.mean() else "underconfident"
+    if ece <= hi:
+        verdict = "calibrated"
+    return {"ece": float(ece), "null_lo": float(lo), "null_hi": float(hi), "verdict": verdict}
 
 
 def reliability(labels, probabilities, bins=BINS):
-    """Table, a row a non-empty bin of confidence: faces, confidence, accuracy, lo, hi (Wilson)."""
-    import pandas as pd
+    """Table, a row a bin of confidence: faces, confidence, accuracy, lo, hi (Wilson).
 
-    _, confidence, hit, bin_ = face_columns(*checked(labels, probabilities), bins)
-    faces = np.bincount(bin_, minlength=bins)
-    hits, sure = np.bincount(bin_, hit, bins), np.bincount(bin_, confidence, bins)
+    The bins hold equally many faces (to one), so that none is thin.
+    """
+    confidence, hit = _answers(labels, probabilities)
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(hit)))
+    faces = np.array([len(part) for part in parts])
+    hits = np.array([hit[part].sum() for part in parts])
+    mean = np.array([confidence[part].mean() for part in parts])
     lo, hi = wilson(hits, faces)
-    table = {"faces": faces, "confidence": ratio(sure, faces), "accuracy": ratio(hits, faces)}
-    table = pd.DataFrame(table | {"lo": lo, "hi": hi})
-    return table[faces > 0].reset_index(drop=True)
+    return pd.DataFrame(
+        {"faces": faces, "confidence": mean, "accuracy": hits / faces, "lo": lo, "hi": hi}
+    )
 
 
-TEMPERATURES = (0.05, 20.0)  # searched: a network that knows nothing wants an infinite one
+def accuracy_by_coverage(labels, probabilities, coverage):
+    """Table: accuracy if only a share of the faces is answered, the most confident ones.
+
+    Columns coverage, faces, accuracy, lo, hi (Wilson). Faces of equal confidence count alike.
+    """
+    coverage = np.asarray(coverage, dtype=np.float64)
+    if ((coverage <= 0) | (coverage > 1)).any():
+        raise ValueError(f"coverage {coverage.tolist()}: expected shares in (0, 1]")
+    confidence, hit = _answers(labels, probabilities)
+    _, tie = np.unique(-confidence, return_inverse=True)  # 0 for the most confident
+    hit = np.bincount(tie, hit) / np.bincount(tie)
+    hits = np.cumsum(hit[np.sort(tie)])
+    faces = np.maximum(1, np.round(coverage * len(tie)).astype(np.int64))
+    lo, hi = wilson(hits[faces - 1], faces)
+    accuracy = hits[faces - 1] / faces
+    return pd.DataFrame(
+        {"coverage": coverage, "faces": faces, "accuracy": accuracy, "lo": lo, "hi": hi}
+    )
 
 
 def tempered(probabilities, temperature):
@@ -175,13 +163,10 @@ def temperature(labels, probabilities):
     from scipy.optimize import minimize_scalar
 
     labels, probabilities = checked(labels, probabilities)
-    rows = np.arange(len(labels))
 
     def nll(log_temperature):
-        own = tempered(probabilities, np.exp(log_temperature))[rows, labels]
-        return -np.log(np.maximum(own, FLOOR)).mean()
+        return face_scores(labels, tempered(probabilities, np.exp(log_temperature)))["nll"].mean()
 
     bounds = tuple(np.log(TEMPERATURES))
-    return float(
-        np.exp(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-8}).x)
-    )
+    found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(found.x))

@@ -1,18 +1,46 @@
-"""Two fits on the same faces: which is better, and where; and faces that training has seen."""
+"""Networks on the same faces: tests of two, intervals of several, faces seen in training.
+
+**Two-way bootstrap.** ``values`` are (networks, …, faces): every network scored on the same
+faces. One value a face says nothing of another network, and one network nothing of another
+face, so both are drawn anew, independently (the pigeonhole bootstrap: Owen 2007,
+arXiv:0712.1111). Of k networks the draws spread by √((k−1)/k) too little; they are widened by
+as much. With one network only faces are drawn, and the interval holds for that network alone.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
+from itertools import combinations
 
+import numpy as np
+import pandas as pd
+
+from fer_utils.metrics.calibration import checked, face_scores, probability_scores
 from fer_utils.metrics.confusion import (
+    LEVEL,
+    asymmetry,
     class_indices,
+    confusability,
     confusion_matrix,
     holm,
     percentiles,
     ratio,
-    resampled,
     scores,
 )
+
+
+def sign_test(b, c):
+    """Exact two-sided p of b against c faces that are equally likely; 1 where there is none."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(int(b), int(b + c)).pvalue) if b + c else 1.0
+
+
+def favoured(b, c):
+    """Which side has significantly more faces: 'first', 'second', or 'neither' (sign test)."""
+    if sign_test(b, c) >= 1 - LEVEL:
+        return "neither"
+    return "first" if b > c else "second"
 
 
 def mcnemar(labels, ours, theirs):
@@ -24,36 +52,7 @@ def mcnemar(labels, ours, theirs):
         )
     b = int(((ours == labels) & (theirs != labels)).sum())
     c = int(((ours != labels) & (theirs == labels)).sum())
-    return b, c, float(sign_test(b, c))
-
-
-def sign_test(b, c):
-    """Exact two-sided p of b against c changes that are equally likely; 1 where there is none."""
-    from scipy.special import bdtr
-
-    b, c = np.asarray(b, dtype=np.float64), np.asarray(c, dtype=np.float64)
-    return np.minimum(1, 2 * bdtr(np.minimum(b, c), (b + c).astype(int), 0.5))
-
-
-def paired_scores(labels, ours, theirs, k, draws=10_000):
-    """Table: one row a score: ours, theirs, difference with lo, hi, drawn on the same faces."""
-    import pandas as pd
-
-    labels, ours = class_indices(labels, k), class_indices(ours, k, "ours")
-    theirs = class_indices(theirs, k, "theirs")
-    if not labels.shape == ours.shape == theirs.shape:
-        raise ValueError(f"labels {labels.shape}, ours {ours.shape}, theirs {theirs.shape} differ")
-    joint = np.bincount((labels * k + ours) * k + theirs, minlength=k**3).reshape(k, k, k)
-    drawn = resampled(joint, draws)
-    value = scores(joint.sum(axis=2)), scores(joint.sum(axis=1))
-    spread = scores(drawn.sum(axis=3)), scores(drawn.sum(axis=2))
-    table = {}
-    for name in value[0]:
-        a, b = float(value[0][name]), float(value[1][name])
-        table[name] = [a, b, a - b, *percentiles(spread[0][name] - spread[1][name])]
-    return pd.DataFrame.from_dict(
-        table, orient="index", columns=["ours", "theirs", "difference", "lo", "hi"]
-    )
+    return b, c, sign_test(b, c)
 
 
 def paired_cells(labels, ours, theirs, k):
@@ -67,8 +66,141 @@ def paired_cells(labels, ours, theirs, k):
     gained = confusion_matrix(labels[moved], ours[moved], k)
     lost = confusion_matrix(labels[moved], theirs[moved], k)
     support = np.bincount(labels, minlength=k)[:, None]
-    p = holm(sign_test(gained, lost).ravel()).reshape(k, k)
-    return ratio(gained - lost, np.broadcast_to(support, (k, k)), empty=0.0), p
+    p = [sign_test(b, c) for b, c in zip(gained.ravel(), lost.ravel(), strict=True)]
+    difference = ratio(gained - lost, np.broadcast_to(support, (k, k)), empty=0.0)
+    return difference, holm(p).reshape(k, k)
+
+
+def disagreement(predicted):
+    """(lo, hi): the least and the largest share of faces on which two of the networks differ.
+
+    ``predicted`` is (networks, n); with one network both are 0.
+    """
+    differ = [(one != other).mean() for one, other in combinations(np.asarray(predicted), 2)]
+    return float(min(differ, default=0)), float(max(differ, default=0))
+
+
+@lru_cache(4)  # some 60 MB for a test split
+def crossed_draws(networks: int, faces: int, resamples: int = 2000):
+    """Weights of networks (resamples, networks) and of faces (resamples, faces), rows sum to 1.
+
+    The weights of faces do not depend on the number of networks.
+    """
+    rng = np.random.default_rng(0)
+    of_faces = rng.multinomial(faces, np.full(faces, 1 / faces), resamples) / faces
+    even = np.full(networks, 1 / networks)
+    of_networks = rng.multinomial(networks, even, resamples) / networks
+    widened = (networks / max(networks - 1, 1)) ** 0.5
+    return even + (of_networks - even) * widened, of_faces
+
+
+def crossed_means(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
+    """Means of ``values`` in each bootstrap sample: (…, resamples).
+
+    NaN is a face that was not scored: the mean is over the others.
+
+    Raises:
+        ValueError: fewer than two axes, an empty axis, or a mean over no face.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim < 2 or 0 in values.shape:
+        raise ValueError(f"values {values.shape}: expected (networks, …, faces), none of them 0")
+    known = np.isfinite(values)
+    if not known.any(-1).all():
+        raise ValueError("values: a row has no face with a score")
+    of_networks, of_faces = crossed_draws(values.shape[0], values.shape[-1], resamples)
+    weight = known @ of_faces.T  # a sample without a scored face repeats the plain mean
+    total = np.where(known, values, 0) @ of_faces.T
+    plain = np.nanmean(values, axis=-1, keepdims=True)
+    means = np.where(weight > 0, total / np.where(weight > 0, weight, 1), plain)
+    return np.einsum("k...r,rk->...r", means, of_networks)
+
+
+def crossed_interval(values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean over networks and faces with its bounds: three arrays of the axes in between."""
+    means = np.moveaxis(crossed_means(values), -1, 0)
+    return np.nanmean(values, axis=-1, dtype=np.float64).mean(0), *percentiles(means)
+
+
+def _drawn_matrices(labels, predicted, k):
+    """Confusion matrices of each network in each sample of faces: (networks, resamples, k, k)."""
+    _, of_faces = crossed_draws(len(predicted), len(labels))
+    counts = np.rint(of_faces * len(labels))  # whole faces: sums of them are exact
+    cells = np.eye(k * k)
+    drawn = [counts @ cells[labels * k + answers] for answers in predicted]
+    return np.reshape(drawn, (len(predicted), -1, k, k))
+
+
+def _over_networks(drawn, faces):
+    """(networks, resamples, …) averaged over the networks that each sample drew."""
+    of_networks, _ = crossed_draws(len(drawn), faces)
+    return np.einsum("kr...,rk->r...", drawn, of_networks)
+
+
+def crossed_pairs(labels, predicted, classes):
+    """Table: every pair of classes over ``predicted`` (networks, n), the most confused first.
+
+    Columns first, second; confusability and asymmetry, the mean over networks, each with _lo,
+    _hi (two-way bootstrap) and _each, a tuple with one value a network; ranks, a tuple with the
+    pair's rank by confusability in each network. Pairs with a class without a face are left out.
+    """
+    k = len(classes)
+    labels = class_indices(labels, k)
+    matrices = np.stack([confusion_matrix(labels, one, k) for one in predicted])
+    drawn = _drawn_matrices(labels, predicted, k)
+    i, j = np.triu_indices(k, 1)
+    known = np.isfinite(confusability(matrices[0])[i, j])
+    i, j, names = i[known], j[known], np.array(list(classes))
+    table = pd.DataFrame({"first": names[i], "second": names[j]})
+    for name, statistic in (("confusability", confusability), ("asymmetry", asymmetry)):
+        each = statistic(matrices)[:, i, j]
+        again = _over_networks(np.nan_to_num(statistic(drawn)[..., i, j]), len(labels))
+        table[name] = each.mean(axis=0)
+        table[f"{name}_lo"], table[f"{name}_hi"] = percentiles(again)
+        table[f"{name}_each"] = list(map(tuple, each.T.tolist()))
+    table["confusability_lo"] = table["confusability_lo"].clip(lower=0)
+    each = confusability(matrices)[:, i, j]
+    ranks = 1 + np.argsort(np.argsort(-each, axis=1, kind="stable"), axis=1)
+    table["ranks"] = list(map(tuple, ranks.T.tolist()))
+    return table.sort_values("confusability", ascending=False, kind="stable", ignore_index=True)
+
+
+def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float, float]]:
+    """{score: (mean, sd, lo, hi)} of networks (networks, n, k) that answered the same n faces.
+
+    sd is between networks, NaN of a single one; lo and hi hold for other networks and faces of
+    the same kind. ECE has NaN for both: its resamples are biased, see ``calibration_error``.
+    """
+    _, of_faces = crossed_draws(len(probabilities), len(labels))
+    values, draws = [], []
+    for answered in probabilities:
+        known, p = checked(labels, answered)
+        predicted, k = p.argmax(axis=1), p.shape[1]
+        values.append(scores(confusion_matrix(known, predicted, k)) | probability_scores(known, p))
+        means = {name: of_faces @ each for name, each in face_scores(known, p).items()}
+        draws.append(scores(_drawn_matrices(known, [predicted], k)[0]) | means)
+    values, found = pd.DataFrame(values).astype(np.float64), {}
+    for name, each in values.items():
+        bounds = [np.nan, np.nan]
+        if name in draws[0]:
+            bounds = percentiles(_over_networks([drawn[name] for drawn in draws], len(labels)))
+        found[name] = (each.mean(), each.std(ddof=1), *map(float, bounds))
+    return found
+
+
+def concordance(table: np.ndarray) -> float:
+    """Kendall's W of the orders in which k judges, a row each, put m things: 0 none, 1 the same.
+
+    Ties share their mean rank and are corrected for; NaN where each judge ties everything.
+    """
+    from scipy.stats import friedmanchisquare
+
+    table = np.asarray(table, np.float64)
+    if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 3:
+        raise ValueError(f"table {table.shape}: expected at least 2 judges of 3 things")
+    k, m = table.shape
+    with np.errstate(invalid="ignore"):
+        return float(friedmanchisquare(*table.T).statistic / (k * (m - 1)))
 
 
 def copies(images, split):

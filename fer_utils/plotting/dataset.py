@@ -26,7 +26,7 @@ def class_balance(counts: np.ndarray, classes, splits) -> Figure:
     left = np.zeros(len(classes))
     y = np.arange(len(classes))[::-1]
     for split, name, shade in zip(counts.T, splits, (1.0, 0.6, 0.3), strict=True):
-        colours = [CLASS_COLOURS[c] for c in classes]
+        colours = [CLASS_COLOURS.get(c, MUTED) for c in classes]
         ax.barh(y, split, left=left, color=colours, alpha=shade, height=0.7)
         ax.barh(y, 0, color=MUTED, alpha=shade, label=name)
         left += split
@@ -51,7 +51,7 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
     drawn, axes = figure(2, len(classes), height=2.3)
     for k, name in enumerate(classes):
         face_image(axes[0, k], means[k])
-        axes[0, k].set_title(name, color=CLASS_COLOURS[name])
+        axes[0, k].set_title(name, color=CLASS_COLOURS.get(name, MUTED))
         artist = signed_image(axes[1, k], apart[k], limit)
     bar = drawn.colorbar(artist, ax=axes[1, :].tolist(), shrink=0.9, pad=0.01)
     bar.set_label("grey levels")
@@ -61,7 +61,7 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
 
 
 def plot_sheet(images: np.ndarray, labels: np.ndarray, classes, columns: int = 12) -> Figure:
-    """A row of faces for each class: its first ``columns`` ones.
+    """A row of faces for each class: its first ``columns`` ones, grey where it has fewer.
 
     Args:
         images: uint8 (n, 48, 48).
@@ -69,9 +69,9 @@ def plot_sheet(images: np.ndarray, labels: np.ndarray, classes, columns: int = 1
     """
     drawn, axes = figure(len(classes), 1, height=WIDTH * 0.95 * len(classes) / columns)
     for label, (name, ax) in enumerate(zip(classes, axes, strict=True)):
-        row = images[labels == label][:columns]
-        if len(row) < columns:
-            raise ValueError(f"{name}: {len(row)} faces for a sheet of {columns} columns")
+        row = np.full((columns, *images.shape[1:]), 128, np.uint8)
+        own = images[labels == label][:columns]
+        row[: len(own)] = own
         face_image(ax, np.hstack(list(row)))
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
     return drawn

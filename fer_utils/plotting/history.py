@@ -1,4 +1,4 @@
-"""Chapter 2: loss and accuracy by epoch."""
+"""Chapter 2: loss, accuracy and learning rate by epoch."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fer_utils.plotting.style import ACCENT, MUTED, figure
+from fer_utils.plotting.style import ACCENT, CLASS_COLOURS, MUTED, figure
 
 TRAIN, VALID = MUTED, ACCENT
 QUANTITIES = (("loss", "cross-entropy (nats)", 1), ("accuracy", "accuracy (%)", 100))
 
 
 def histories(named: dict[str, pd.DataFrame], chance: float) -> Figure:
-    """Loss above, accuracy below; a column a fit, on common scales.
+    """Loss, accuracy and learning rate; a column a model, on common scales and epochs.
 
     Args:
         named: title -> history (columns as in ``runs``); at most three.
-        chance: accuracy of guessing, 0–1, drawn as a line.
+        chance: accuracy of always answering the most frequent class, 0–1, drawn as a line.
     """
-    drawn, axes = figure(2, len(named), height=4.3, sharey="row", sharex="col", squeeze=False)
+    drawn, axes = figure(
+        3, len(named), height=5.4, sharey="row", sharex="all", squeeze=False,
+        height_ratios=(3, 3, 1),
+    )  # fmt: skip
     for column, (title, history) in enumerate(named.items()):
         for row, (quantity, label, unit) in enumerate(QUANTITIES):
             ax = axes[row, column]
-            train = unit * history[f"train_{quantity}"]
-            valid = unit * history[f"valid_{quantity}"]
-            ax.plot(
-                history["epoch"], train, color=TRAIN, label="Training (sample)", ls=(0, (4, 1.5))
-            )
-            ax.plot(history["epoch"], valid, color=VALID, label="PublicTest")
+            train, valid = (unit * history[f"{of}_{quantity}"] for of in ("train", "valid"))
+            epochs = history["epoch"]
+            ax.plot(epochs, train, color=TRAIN, label="Training (sample)", ls=(0, (4, 1.5)))
+            ax.plot(epochs, valid, color=VALID, label="PublicTest")
+            pick, word = (np.argmax, "highest") if row else (np.argmin, "lowest")
+            mark(ax, epochs, valid, train, pick, word)
             ax.grid(axis="y")
-            if column == 0:
-                ax.set_ylabel(label)
-            if quantity == "loss":
-                ax.set_title(title)
-                mark(ax, history["epoch"], valid, train, np.argmin, "lowest")
-            else:
-                ax.axhline(unit * chance, color="#BBBBBB", lw=0.8, ls=":")
-                ax.set_ylim(0, 103)
-                ax.set_xlabel("epoch")
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-                mark(ax, history["epoch"], valid, train, np.argmax, "highest")
+            axes[row, 0].set_ylabel(label)
+        axes[0, column].set_title(title)
+        axes[1, column].axhline(100 * chance, color=MUTED, lw=0.9, ls=":")
+        axes[1, column].set_ylim(0, 103)
+        axes[2, column].plot(epochs, history["learning_rate"], color="#444444", lw=1.2)
+        axes[2, column].set(xlabel="epoch", yscale="log")
+        axes[2, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[2, 0].set_ylabel("learning rate")
+    axes[1, -1].annotate(
+        "the most frequent class, always", (1, 100 * chance), (0, -10), fontsize=7.5, color=MUTED,
+        xycoords=axes[1, -1].get_yaxis_transform(), textcoords="offset points", ha="right",
+    )  # fmt: skip
     axes[0, 0].legend(loc="best")
     return drawn
 
@@ -59,31 +63,36 @@ def mark(ax, x: pd.Series, y: pd.Series, other: pd.Series, pick, word: str) -> N
     )  # fmt: skip
 
 
-def gaps(named: dict[str, pd.DataFrame], colours: dict[str, str]) -> Figure:
-    """PublicTest loss less training loss by epoch, a line a fit: what was memorised."""
-    drawn, ax = figure(height=2.3, width=5.2)
-    for name, history in named.items():
+def gaps(named: dict[str, pd.DataFrame]) -> Figure:
+    """PublicTest loss less training loss by epoch, a line a model; the first stands out.
+
+    Args:
+        named: label -> history; its losses may be means over seeds.
+    """
+    drawn, ax = figure(height=2.9, width=5.2)
+    colours = [ACCENT, *(c for c in CLASS_COLOURS.values() if c != ACCENT), MUTED]
+    for k, (name, history) in enumerate(named.items()):
         gap = history["valid_loss"] - history["train_loss"]
-        ax.plot(history["epoch"], gap, color=colours[name], label=name)
+        style = {"lw": 2.4, "zorder": 3} if k == 0 else {"lw": 1.2}
+        ax.plot(history["epoch"], gap, color=colours[k % len(colours)], label=name, **style)
     ax.axhline(0, color="#888888", lw=0.7)
-    ax.set_xlabel("epoch")
+    ax.set(xlabel="epoch", ylabel="PublicTest − training loss (nats)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel("PublicTest − training loss (nats)")
     ax.grid(axis="y")
-    ax.legend(loc="best")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return drawn
 
 
-def spread(histories: dict[int, pd.DataFrame]) -> Figure:
-    """PublicTest loss and accuracy by epoch, a line a seed; the first seed is the run's own."""
+def seeds(own: pd.DataFrame, others: list[pd.DataFrame]) -> Figure:
+    """PublicTest loss and accuracy by epoch: the run's own seed before the other ones."""
     drawn, axes = figure(1, 2, height=2.3)
     for ax, (quantity, label, unit) in zip(axes, QUANTITIES, strict=True):
-        for k, (seed, history) in enumerate(histories.items()):
-            values = unit * history[f"valid_{quantity}"]
-            style = {"color": MUTED, "lw": 0.8} if k else {"color": VALID, "zorder": 3}
-            ax.plot(history["epoch"], values, label=f"seed {seed}", **style)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(label)
+        for k, history in enumerate(others):
+            name = f"{len(others)} other seeds" if k == 0 else None
+            ax.plot(history["epoch"], unit * history[f"valid_{quantity}"], color=MUTED, lw=0.8,
+                    label=name)  # fmt: skip
+        ax.plot(own["epoch"], unit * own[f"valid_{quantity}"], color=VALID, label="this run")
+        ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(axis="y")
     axes[1].legend(loc="lower right")

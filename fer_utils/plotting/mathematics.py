@@ -1,4 +1,4 @@
-"""Figures of chapter 6: what a batch norm cannot pass back, and how errors fall with the step."""
+"""Figures of chapter 6: batch norm as a graph, its Jacobian, and how errors fall with the step."""
 
 from __future__ import annotations
 
@@ -10,22 +10,50 @@ from fer_utils.plotting import style
 PLANTED = {"color": "#000000", "ls": "--", "lw": 2}
 LEAST = 1e-17  # where an error of exactly 0 is drawn on a logarithmic axis
 
+NODES = {  # text -> (x, y) in the drawing
+    "$x_i$": (0, 0), "$\\mu$": (1.1, 0.9), "$\\sigma^2$": (2.2, 0.9), "$\\hat{x}_i$": (3.3, 0),
+    "$z_i$": (4.6, 0), "$\\gamma$": (3.9, 0.9), "$\\beta$": (4.6, 0.9), "$\\ell$": (5.7, 0),
+}  # fmt: skip
+ARROWS = (  # from, to, how far the arrow is bent
+    ("$x_i$", "$\\mu$", 0), ("$x_i$", "$\\sigma^2$", 0), ("$x_i$", "$\\hat{x}_i$", 0.12),
+    ("$\\mu$", "$\\sigma^2$", 0), ("$\\mu$", "$\\hat{x}_i$", 0),
+    ("$\\sigma^2$", "$\\hat{x}_i$", 0), ("$\\hat{x}_i$", "$z_i$", 0), ("$\\gamma$", "$z_i$", 0),
+    ("$\\beta$", "$z_i$", 0), ("$z_i$", "$\\ell$", 0),
+)  # fmt: skip
+
+
+def batchnorm_graph() -> Figure:
+    """What feeds what in a batch norm: an arrow from each quantity to those computed from it."""
+    drawn, ax = style.figure(height=1.7, width=5.2)
+    circle = {"boxstyle": "circle", "fc": "#EAF2F8", "ec": style.ACCENT}
+    for text, place in NODES.items():
+        ax.text(*place, text, ha="center", va="center", fontsize=11, bbox=circle)
+    for start, end, bend in ARROWS:
+        arrow = {
+            "arrowstyle": "-|>", "color": "#444444", "shrinkA": 14, "shrinkB": 14,
+            "connectionstyle": f"arc3,rad={bend}",
+        }  # fmt: skip
+        ax.annotate("", NODES[end], NODES[start], arrowprops=arrow)
+    ax.set(xlim=(-0.4, 6.1), ylim=(-0.45, 1.3), aspect="equal")
+    style.bare(ax)
+    return drawn
+
 
 def jacobian(matrix: np.ndarray, eigenvalues: np.ndarray, expected: np.ndarray) -> Figure:
-    """One channel's ∂y/∂x (m, m) and its eigenvalues in rising order, measured and derived.
+    """One channel's ∂z/∂x (m, m) and its eigenvalues in rising order, measured and derived.
 
     Both are pure numbers: output per unit of input.
     """
     drawn, (left, right) = style.figure(1, 2, height=2.6, width_ratios=[1, 1.5])
     image = style.signed_image(left, matrix, float(np.abs(matrix).max()))
     left.set_xlabel("input value $x_j$")
-    left.set_ylabel("output value $y_i$")
-    drawn.colorbar(image, ax=left, label="$∂y_i/∂x_j$", shrink=0.9)
+    left.set_ylabel("output value $z_i$")
+    drawn.colorbar(image, ax=left, label="$∂z_i/∂x_j$", shrink=0.9)
     order = np.arange(1, len(eigenvalues) + 1)
     right.plot(order, expected, "o", ms=8, mfc="none", color=style.MUTED, label="derived")
     right.plot(order, eigenvalues, ".", color=style.ACCENT, label="measured")
     right.set_xlabel("number, in rising order")
-    right.set_ylabel("eigenvalue of ∂y/∂x")
+    right.set_ylabel("eigenvalue of ∂z/∂x")
     right.set_xticks(order)
     right.grid(axis="y")
     right.legend(loc="lower right")
@@ -36,23 +64,22 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
     """Relative error against the step, log-log: one line a layer, guides of slope 2 and 1.
 
     ``central`` and ``forward`` map a layer's name to its errors; the entry ``wrong`` is the
-    planted error, drawn in black dashes.
+    planted error, drawn in black dashes. The legend names the lines from top to bottom.
     """
-    drawn, axes = style.figure(1, 2, height=3.0, sharey=True)
-    panels = zip(axes, ("central", "forward"), (central, forward), (2, 1), strict=True)
-    for ax, kind, errors, order in panels:
-        guide = 0.2 * (steps / steps.max()) ** order
-        ax.loglog(steps, guide, color=style.MUTED, lw=5, alpha=0.35, label=f"slope {order}")
+    drawn, (left, right) = style.figure(1, 2, height=3.0, sharey=True)
+    middle = len(steps) // 4  # where no line has reached rounding yet
+    names = sorted(central, key=lambda name: -central[name][middle])
+    for ax, kind, errors, order in ((left, "central", central, 2), (right, "forward", forward, 1)):
         palette = iter(style.CLASS_COLOURS.values())
-        for name, values in errors.items():
+        for name in names:
             line = PLANTED if name == wrong else {"color": next(palette), "lw": 1.2}
-            ax.loglog(steps, np.maximum(values, LEAST), label=name, **line)
+            ax.loglog(steps, np.maximum(errors[name], LEAST), label=name, **line)
+        guide = {"color": style.MUTED, "lw": 5, "alpha": 0.35, "zorder": 1}
+        ax.loglog(steps, 0.2 * (steps / steps.max()) ** order, **guide)
+        ax.text(steps[1], 0.6, f"grey: slope {order}", ha="right", va="bottom", color=style.MUTED)
         ax.set_xlabel(f"step h of the {kind} difference")
         ax.grid()
         ax.set_ylim(1e-14, 10)
-    axes[0].set_ylabel("error over the slope")
-    lines, names = axes[0].get_legend_handles_labels()
-    extra = axes[1].lines[0]
-    extra.set_linestyle(":")
-    axes[1].legend([*lines, extra], [*names, "slope 1"], loc="center left", bbox_to_anchor=(1, 0.5))
+    left.set_ylabel("relative error")
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn

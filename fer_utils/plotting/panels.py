@@ -12,8 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_utils.plotting.filter_words import reach
-from fer_utils.plotting.filters import mosaic
+from fer_utils.plotting.filters import activation_text, mosaic
 from fer_utils.plotting.saliency import overlay
 from fer_utils.plotting.style import (
     CLASS_COLOURS,
@@ -25,13 +24,11 @@ from fer_utils.plotting.style import (
     signed_limit,
 )
 
-KINDS = {"plain": "optimum, free pixels", "natural": "optimum, natural",
-         "negative": "negative optimum", "mean_patch": "mean of strongest"}  # fmt: skip
-
 
 def blank(width: float, height: float, *places: tuple[float, float, float, float]):
     """A figure of fixed layout; an Axes for each (left, bottom, width, height) in inches."""
-    drawn = Figure(figsize=(width, height), dpi=DPI, layout="none")
+    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    drawn.set_layout_engine("none")  # a figure without any is laid out when it is saved twice
     size = np.array([width, height, width, height])
     return drawn, [drawn.add_axes(tuple(np.array(place) / size)) for place in places]
 
@@ -88,37 +85,33 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
     return drawn
 
 
-def one_card(cards: dict, k: int, classes: tuple[str, ...]) -> Figure:
-    """A filter's pictures with their reach, its tuning to the classes, what its silence costs.
+def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> Figure:
+    """A filter's pictures with their normalised activation, its tuning, what its loss costs.
 
     Args:
-        cards: the aggregate ``filters``.  k: which filter.
+        pictures: title -> ((h, w) grey levels, normalised activation).  tuning, fall: (classes,).
     """
-    drawn, (ax, tuning, silence) = blank(
+    drawn, (ax, *charts) = blank(
         6.8, 2.95, (0.1, 1.62, 6.6, 1.3), (0.85, 0.42, 2.35, 1.0), (4.2, 0.42, 2.35, 1.0)
     )
-    height, width = cards["plain"].shape[1:]
-    bare(ax)
-    for place, (kind, title) in enumerate(KINDS.items()):
-        left, picture = place * 2 * width, cards[kind][k]
-        low, high = (picture.min(), picture.max()) if kind == "mean_patch" else (0, 255)
+    for place, (title, (picture, reached)) in enumerate(pictures.items()):
+        height, width = picture.shape
+        left = place * 2 * width
+        low, high = (picture.min(), picture.max()) if title.startswith("mean") else (0, 255)
         box = (left, left + width, height, 0)
         ax.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1), extent=box)
         ax.text(left, -1.5, title, fontsize=8)
-        reached = f"{reach(cards, kind)[k].round(1) + 0:.1f}".replace("-", "−")
-        ax.text(left + width + 2, height, f"reach\n{reached}", fontsize=8)
+        ax.text(left + width + 2, height, activation_text(reached), fontsize=8)
+    bare(ax)
     ax.set(xlim=(0, 8 * width), ylim=(height, -8), anchor="W")
     colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
-    for chart, key, label in (
-        (tuning, "tuning", "class mean,\nspreads"),
-        (silence, "logit_fall", "logit lost if\nsilenced, nats"),
-    ):
-        chart.bar(classes, cards[key][k], color=colours)
+    labels = ("class mean, sd", "logit lost, nats")
+    for chart, values, label in zip(charts, (tuning, fall), labels, strict=True):
+        chart.bar(classes, values, color=colours)
         chart.axhline(0, color="#444444", lw=0.6)
         chart.set_ylabel(label, fontsize=7.5)
         chart.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=7)
         chart.tick_params(axis="y", labelsize=7)
-    tuning.plot(classes, cards["tuning_random"][k], "_", color="black", ms=9, mew=1)
     return drawn
 
 

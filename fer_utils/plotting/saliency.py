@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from fer_utils.plotting.style import (
     ACCENT,
-    AMOUNT,
     MUTED,
     WIDTH,
     amount_image,
@@ -16,222 +17,210 @@ from fer_utils.plotting.style import (
     figure,
     signed_image,
     signed_limit,
-    written,
 )
 
-MASK = "#FFFFFF"  # outline of the known truth, over dark maps
+MASK = "#000000"  # outline of the known truth
 RING = "#D55E00"
-STYLES = [  # of lines, for eight methods: colours of Okabe & Ito, told apart by markers as well
+STYLES = [  # of lines: colours of Okabe & Ito, told apart by markers as well
     {"color": colour, "marker": marker}
-    for colour, marker in zip(
-        ["#000000", "#5F5F5F", "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"],
-        "osv^DPX*",
-        strict=True,
-    )
+    for marker in "os^"
+    for colour in ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7")
 ]
 FADE = 0.35  # share of a map's range below which an overlay lets the face through
+OPACITY = 0.75
+CELL = 1.35  # inches: the side of a picture, at most
 
 
-def plot_attributions(images: np.ndarray, maps: np.ndarray, names, unit: str) -> Figure:
-    """A column a face: the input, the signed map, its magnitude, and that laid over the face.
+def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) -> Figure:
+    """A row a face: the input, then each method's map up to its own maximum, printed below.
+
+    Many faces and few methods change places: then a column is a face.
 
     Args:
-        images: uint8 (n, 48, 48).  maps: (n, 48, 48), signed; one scale for all.
-        names: the columns' heads.  unit: of the maps.
+        images: uint8 (n, 48, 48).  maps: method -> (n, 48, 48); a map with a negative value is
+            drawn in red and blue, one without in one colour.
+        names: the faces' heads.  units: method -> unit of its maximum.
+        masks: bool (n, 48, 48), outlined where there is something to outline.
     """
-    drawn, axes = figure(4, len(images), height=WIDTH / len(images) * 4.05)
-    limit = signed_limit(maps)
-    for column, name, image, map_ in zip(axes.T, names, images, maps, strict=True):
-        face_image(column[0], image).axes.set_title(name)
-        signed = signed_image(column[1], map_, limit)
-        size = amount_image(column[2], abs(map_), limit)
-        overlay(column[3], image, abs(map_), limit)
-    for ax, label in zip(axes[:, 0], ("input", "gradient", "|gradient|", "overlay"), strict=True):
-        ax.set_ylabel(label)
-    drawn.colorbar(signed, ax=axes[:2].ravel().tolist(), label=unit, shrink=0.9, aspect=25)
-    drawn.colorbar(size, ax=axes[2:].ravel().tolist(), label=unit, shrink=0.9, aspect=25)
+    heads = ["input", *(f"{_broken(method)}\n{units[method]}" for method in maps)]
+    across = len(images) > len(heads)
+    rows, columns = (len(heads), len(images)) if across else (len(images), len(heads))
+    cell = min(WIDTH / columns, CELL)
+    size = {"height": 1.2 * cell * rows + 0.35, "width": cell * columns}
+    drawn, axes = figure(rows, columns, **size, squeeze=False)
+    of_face = axes.T if across else axes
+    for i, (row, image) in enumerate(zip(of_face, images, strict=True)):
+        face_image(row[0], image)
+        for ax, method in zip(row[1:], maps, strict=True):
+            map_ = maps[method][i]
+            most = signed_limit(map_, quantile=1)
+            (signed_image if map_.min() < 0 else amount_image)(ax, map_, most)
+            ax.set_xlabel(f"max {most:.2g}", fontsize=7)
+            if masks is not None and masks[i].any():
+                ax.contour(masks[i], levels=[0.5], colors=[MASK], linewidths=0.7)
+    above, beside = (names, heads) if across else (heads, names)
+    for ax, head in zip(axes[0], above, strict=True):
+        ax.set_title(head, fontsize=7.5)
+    for ax, head in zip(axes[:, 0], beside, strict=True):
+        ax.set_ylabel(head, fontsize=7.5)
     return drawn
 
 
-def plot_methods(images: np.ndarray, masks: np.ndarray, maps: dict, names) -> Figure:
-    """A column a face, a row a method; the outline is where the expression really lies.
+def plot_scores(table: pd.DataFrame, scores, labels) -> Figure:
+    """A panel a score, a row a method: mean and 95 % interval, controls in grey.
 
     Args:
-        masks: bool (n, 48, 48).  maps: method -> (n, 48, 48), importance, 0 or more; each map
-            up to its own 99.5 % quantile, since methods have different units.
+        table: rows (method, score), columns mean, lo, hi, untrained.
+        scores: the panels.  labels: their axis labels.
     """
-    rows, width = 1 + len(maps), 0.82 * WIDTH  # so that it fits on a page with its caption
-    height = width / len(images) * rows * 1.02
-    drawn, axes = figure(rows, len(images), height=height, width=width)
-    for column, (ax, image) in enumerate(zip(axes[0], images, strict=True)):
-        face_image(ax, image).axes.set_title(names[column])
-        for below, values in zip(axes[1:, column], maps.values(), strict=True):
-            amount_image(below, values[column], signed_limit(values[column]))
-            if masks[column].any():
-                below.contour(masks[column], levels=[0.5], colors=[MASK], linewidths=0.7)
-    for ax, label in zip(axes[:, 0], ("face", *maps), strict=True):
-        ax.set_ylabel(label.replace(" ", "\n", 1))
-    return drawn
-
-
-def plot_scores(s: dict, questions: dict) -> Figure:
-    """A panel a score, a row a method: mean and 95 % interval; controls in grey.
-
-    Args:
-        s: the aggregate ``scores``.  questions: score -> the panel's axis label.
-            Small dots: each network. Rings: the same method on networks with random weights.
-    """
-    drawn, axes = figure(2, -(-len(s["scores"]) // 2), height=5.0, sharey=True)
-    methods = [str(m) for m in s["methods"]]
+    drawn, axes = figure(1, len(scores), height=3.6, sharey=True)
+    methods = table.index.unique("method").tolist()
     y = np.arange(len(methods))[::-1]
-    known = np.array([m.startswith("control") for m in methods])
-    colours = np.where(known, MUTED, ACCENT)
-    of_network = np.nanmean(s["values"].astype(np.float64), axis=3)
-    for j, (ax, name) in enumerate(zip(axes.ravel(), s["scores"], strict=False)):
-        mean, lo, hi = (s[key][:, j] for key in ("mean", "lo", "hi"))
-        ax.hlines(y, lo, hi, colors=colours, lw=1.6)
-        ax.scatter(mean, y, c=colours, s=15, zorder=3)
-        for values in of_network[:, :, j] if len(of_network) > 1 else ():
-            ax.scatter(values, y + 0.3, c=colours, s=2.5)
-        if j < s["untrained"].shape[2]:
-            ring = s["untrained"][:, :, j].astype(np.float64).mean((0, 2))
-            ax.scatter(ring[~known], y[~known], s=18, facecolors="none", edgecolors=RING, lw=0.9)
-        if not questions[str(name)].startswith("ρ"):
-            best = (min if name == "deletion" else max)(mean[known])
-            ax.axvline(best, color=MUTED, lw=0.8, ls=":")
-        ax.set_xlabel(questions[str(name)], fontsize=8)
+    known = np.array([name.startswith("control") for name in methods])
+    for ax, score, label in zip(axes, scores, labels, strict=True):
+        of = table.xs(score, level="score").loc[methods]
+        for which, colour, told in ((~known, ACCENT, "method"), (known, MUTED, "control")):
+            part = of[which]
+            ax.hlines(y[which], part["lo"], part["hi"], colors=colour, lw=1.6)
+            ax.scatter(part["mean"], y[which], c=colour, s=15, zorder=3, label=told)
+        ring = {"facecolors": "none", "edgecolors": RING, "label": "the method, random weights"}
+        ax.scatter(of["untrained"][~known], y[~known], s=18, lw=0.9, **ring)
+        ax.axvline(of["mean"][known].max(), color=MUTED, lw=0.8, ls=":", label="best control")
+        ax.set_xlabel(label, fontsize=8)
         ax.grid(axis="x")
         ax.set_axisbelow(True)
-    for ax in axes[:, 0]:
-        ax.set_yticks(y, methods)
-        for label, control in zip(ax.get_yticklabels(), known, strict=True):
-            label.set_color(MUTED if control else "black")
+    axes[0].set_yticks(y, methods)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return drawn
 
 
-def plot_cascade(s: dict) -> Figure:
-    """A line a method: rank correlation with the trained map as layers go, from the output down.
+def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
+    """One face: a row a method, a column a step of the randomisation, from the output down.
 
     Args:
-        s: the aggregate ``scores``.
+        maps: method -> {layer: (48, 48)}, the trained network's first.
+        rho: method -> rank correlation of each with the first, printed below it.
     """
-    drawn, ax = figure(height=2.7)
-    names = [str(m) for m in s["methods"] if not str(m).startswith("control")]
-    rho = s["cascade"].mean(0)[: len(names)]
-    x = np.arange(1 + rho.shape[1])
-    for name, row, style in zip(names, rho, STYLES, strict=False):
-        ax.plot(x, [1, *row], **style, ms=4, lw=1.3, label=name)
+    layers = list(next(iter(maps.values())))
+    columns = 1 + len(layers)
+    height = WIDTH / columns * 1.28 * len(maps) + 0.3
+    drawn, axes = figure(len(maps), columns, height=height)
+    for row, (method, steps) in zip(axes, maps.items(), strict=True):
+        face_image(row[0], image).axes.set_ylabel(_broken(method), fontsize=7)
+        for ax, map_, r in zip(row[1:], steps.values(), rho[method], strict=True):
+            limit = signed_limit(map_)
+            (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
+            ax.set_xlabel(_signed(r), fontsize=7)
+    for ax, layer in zip(axes[0, 1:], layers, strict=True):
+        ax.set_title(layer, fontsize=7.5)
+    return drawn
+
+
+def plot_cascade(layers, rho: dict) -> Figure:
+    """A line a method: mean rank correlation with the trained map as layers go.
+
+    Args:
+        layers: from the output down.  rho: method -> a correlation for each.
+    """
+    drawn, ax = figure(height=2.9)
+    for (name, row), style in zip(rho.items(), STYLES, strict=False):
+        ax.plot(range(1 + len(row)), [1, *row], **style, ms=4, lw=1.2, label=name)
     ax.axhline(0, color=MUTED, lw=0.8)
-    ax.set_xticks(x, ["trained", *s["layers"].tolist()])
+    ax.set_xticks(range(1 + len(layers)), ["trained", *layers])
     ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
 
 
-def plot_random(image: np.ndarray, trained: dict, random: dict, rho: dict) -> Figure:
-    """One face's maps from the trained and from a randomly initialised network.
+def plot_marked_face(found: dict) -> Figure:
+    """One marked face and its maps by both networks, one scale a method; the mark outlined.
 
-    Args:
-        trained, random: method -> (48, 48) importance.  rho: method -> mean rank correlation.
+    ``found``: the result ``shortcut``, whose first network is the control.
     """
-    drawn, axes = figure(2, 1 + len(trained), height=2.75)
-    face_image(axes[0, 0], image).axes.set_ylabel("trained")
-    face_image(axes[1, 0], image).axes.set_ylabel("random weights")
-    for column, name in enumerate(trained, 1):
-        axes[0, column].set_title(name.replace(" ", "\n", 1), fontsize=8)
-        for ax, maps in zip(axes[:, column], (trained, random), strict=True):
-            amount_image(ax, maps[name], signed_limit(maps[name]))
-        axes[1, column].set_xlabel(f"ρ = {rho[name]:z.1f}".replace("-", "−"))
+    columns = 1 + len(found["shown"])
+    drawn, axes = figure(2, columns, height=WIDTH / columns * 2.4)
+    top, bottom, left, right = found["box"]
+    maps = found["maps"].astype(float)
+    for row, name, own in zip(axes, ("control:\nno mark", "trained\nwith mark"), maps, strict=True):
+        face_image(row[0], found["face"]).axes.set_ylabel(name)
+        for ax, map_, both in zip(row[1:], own, maps.swapaxes(0, 1), strict=True):
+            (signed_image if both.min() < 0 else amount_image)(ax, map_, signed_limit(both))
+        for ax in row:
+            size = right - left, bottom - top
+            ax.add_patch(Rectangle((left - 0.5, top - 0.5), *size, fill=False, ec=RING, lw=1))
+    for ax, name in zip(axes[0], ("face", *found["shown"]), strict=True):
+        ax.set_title(_broken(str(name)), fontsize=7.5)
     return drawn
 
 
-def plot_parts(drop: np.ndarray, mass: np.ndarray, parts, classes, methods) -> Figure:
-    """Left: what the network loses when a part goes to rest. Right: where the maps put their mass.
+def plot_pointing(table: pd.DataFrame) -> Figure:
+    """A row a method: how often its strongest pixel lies in the mark, by either network.
 
     Args:
-        drop: (classes, parts), nats of the label's logit.
-        mass: (methods, parts), shares of the mass that lies in any part.
+        table: index method; used, control, difference, lo, hi, as shares.
     """
-    drawn, (left, right) = figure(1, 2, height=3.0, width_ratios=(1, 1.05))
-    limit = max(abs(drop).max(), 1e-6)
-    bar = left.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    _written(left, drop, "{:z.1f}", abs(drop) > 0.6 * limit)
-    drawn.colorbar(bar, ax=left, label="fall of the logit (nats)")
-    shares = mass / mass.sum(1, keepdims=True)
-    top = shares.max()
-    bar = right.imshow(shares, cmap=AMOUNT, vmin=0, vmax=top, aspect="auto")
-    _written(right, 100 * shares, "{:z.0f}", shares > 0.6 * top)
-    bar = drawn.colorbar(bar, ax=right, label="share of the parts' mass")
-    for ax, names in ((left, classes), (right, methods)):
-        ax.set_xticks(range(len(parts)), parts)
-        ax.set_yticks(range(len(names)), names)
+    drawn, (both, apart) = figure(1, 2, height=3.0, sharey=True)
+    y, percent = np.arange(len(table)), 100 * table
+    both.hlines(y, percent["control"], percent["used"], colors="#DDDDDD", zorder=1)
+    both.scatter(percent["control"], y, c=MUTED, s=16, label="control: trained without the mark")
+    both.scatter(percent["used"], y, c=ACCENT, s=16, label="trained with the mark")
+    both.set(xlabel="strongest pixel in the mark (% of faces)", yticks=y, yticklabels=table.index)
+    apart.hlines(y, percent["lo"], percent["hi"], colors=ACCENT)
+    apart.scatter(percent["difference"], y, c=ACCENT, s=16)
+    apart.axvline(0, color="black", lw=0.8, ls=":")
+    apart.set_xlabel("difference (percentage points)")
+    both.invert_yaxis()
+    drawn.legend(loc="outside upper center", ncols=2)
     return drawn
 
 
-def plot_class_maps(mean_face: np.ndarray, maps: dict, heads, signed=()) -> Figure:
-    """A column a class: the mean face, and each method's mean map, in units of an even map.
+def plot_class_maps(mean_face: np.ndarray, maps: dict, heads) -> Figure:
+    """A column a class: the mean face, and each method's mean map, one scale a method.
 
     Args:
-        mean_face: (classes, 48, 48) grey levels.  maps: method -> (classes, 48, 48).
-        heads: the columns' heads.  signed: methods on a diverging scale; the others, 0 or more,
-            are laid over the mean face.
+        mean_face: (classes, 48, 48) grey levels.  heads: the columns' heads.
+        maps: method -> (classes, 48, 48), in units of an even map; one without a negative value
+            is laid over the mean face.
     """
     rows, columns = 1 + len(maps), len(mean_face)
     drawn, axes = figure(rows, columns, height=WIDTH / columns * (rows * 0.98 + 0.25))
-    for column, head in enumerate(heads):
-        face_image(axes[0, column], np.nan_to_num(mean_face[column]))
-        axes[0, column].set_title(head)
+    axes[0, 0].set_ylabel("mean face")
+    for ax, face, head in zip(axes[0], mean_face, heads, strict=True):
+        face_image(ax, np.nan_to_num(face)).axes.set_title(head)
     for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
         finite = values[np.isfinite(values)]
-        limit = signed_limit(finite) if len(finite) else 1.0
-        row[0].set_ylabel(name.replace(" ", "\n", 1))
+        limit, signed = signed_limit(finite) if len(finite) else 1.0, (finite < 0).any()
+        artist = None
+        row[0].set_ylabel(_broken(name))
         for ax, face, map_ in zip(row, mean_face, values, strict=True):
             if not np.isfinite(map_).all():
                 bare(ax)
                 ax.text(0.5, 0.5, "no face", ha="center", transform=ax.transAxes, color=MUTED)
-            elif name in signed:
+            elif signed:
                 artist = signed_image(ax, map_, limit)
             else:
                 artist = overlay(ax, np.nan_to_num(face), map_, limit)
-        if len(finite):
-            drawn.colorbar(artist, ax=row.tolist(), shrink=0.85, aspect=10)
+        if artist:
+            label = "for (+)" if signed else "times even"
+            bar = drawn.colorbar(artist, ax=row.tolist(), shrink=0.85, aspect=10)
+            bar.set_label(label, fontsize=7)
     return drawn
 
 
-def plot_bands(shares: dict, bands, rows, classes) -> Figure:
-    """Share of a class's mass in each band of rows, over the band's share of the rows.
+def plot_mistakes(images: np.ndarray, answer: np.ndarray, label: np.ndarray, names) -> Figure:
+    """A row a mistake: the face, the maps of the answer and of the label, their difference.
 
     Args:
-        shares: method -> (classes, bands).  rows: (bands, 2), first and last row + 1.
-    """
-    drawn, axes = figure(1, len(shares), height=2.5, sharey=True)
-    even = np.diff(rows, axis=1)[:, 0] / 48
-    ratios = {name: share / even for name, share in shares.items()}
-    limit = np.log2(np.nanmax([*ratios.values(), np.full((len(classes), len(bands)), 1.5)]))
-    for ax, (name, ratio) in zip(axes, ratios.items(), strict=True):
-        ax.imshow(np.log2(ratio), cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        _written(ax, ratio, "{:z.1f}", abs(np.log2(ratio)) > 0.6 * limit)
-        ax.set_title(name)
-        ax.set_xticks(range(len(bands)), bands, rotation=40, ha="right")
-    axes[0].set_yticks(range(len(classes)), classes)
-    return drawn
-
-
-def plot_mistakes(images: np.ndarray, predicted: np.ndarray, label: np.ndarray, names) -> Figure:
-    """A row a mistake: the face, the maps of the predicted and of the true class.
-
-    Args:
-        predicted, label: (n, 48, 48), signed, one scale a row.
-        names: [(predicted, label)], class names.
+        answer, label: (n, 48, 48), signed, one scale a row.  names: [(answer, label)].
     """
     drawn, axes = figure(len(images), 4, height=1.7 * len(images), squeeze=False)
-    for row, image, p, t, (said, true) in zip(axes, images, predicted, label, names, strict=True):
-        limit = signed_limit(p, t)
+    for row, image, said, true, (a, b) in zip(axes, images, answer, label, names, strict=True):
+        limit = signed_limit(said, true)
         face_image(row[0], image).axes.set_xlabel("face")
-        signed_image(row[1], p, limit).axes.set_xlabel(f"for {said}\n(its answer)")
-        artist = signed_image(row[2], t, limit)
-        row[2].set_xlabel(f"for {true}\n(the label)")
-        signed_image(row[3], p - t, limit).axes.set_xlabel("difference")
+        signed_image(row[1], said, limit).axes.set_xlabel(f"for {a}\n(its answer)")
+        artist = signed_image(row[2], true, limit)
+        row[2].set_xlabel(f"for {b}\n(the label)")
+        signed_image(row[3], said - true, limit).axes.set_xlabel("difference")
         drawn.colorbar(artist, ax=row.tolist(), label="logit (nats)", shrink=0.8)
     return drawn
 
@@ -239,10 +228,13 @@ def plot_mistakes(images: np.ndarray, predicted: np.ndarray, label: np.ndarray, 
 def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
     """A map of what is 0 or more over a grey face: weak places let the face through."""
     face_image(ax, image, **kwargs)
-    alpha = np.clip(amount / limit / FADE, 0, 1) * 0.75
+    alpha = np.clip(amount / limit / FADE, 0, 1) * OPACITY
     return amount_image(ax, amount, limit, alpha=alpha, **kwargs)
 
 
-def _written(ax, values: np.ndarray, form: str, light: np.ndarray) -> None:
-    told = np.vectorize(lambda v: form.format(v).replace("-", "−") if np.isfinite(v) else "")
-    written(ax, told(values), light, fontsize=7.5)
+def _broken(name: str) -> str:
+    return name.replace(" ", "\n", 1)
+
+
+def _signed(value: float) -> str:
+    return f"{value:z.2f}".replace("-", "−")

@@ -1,95 +1,106 @@
 """What the chapters show that is computed from many faces, or takes long: made once, kept.
 
-``aggregate(run, name)`` is what a chapter calls. Where the real images are at hand it computes
-anew; else it reads what the run ships. ``python -m fer_utils.precomputed RUN`` computes and
-stores them all, and ``--verify`` holds the shipped figures against a new computation.
+``result(run, name)`` reads what a run keeps in ``precomputed/NAME.npz``, or makes and stores it
+where the faces are at hand. ``missing(path)`` says what a run's folder lacks.
+``python -m fer_utils.precomputed RUN`` makes all anew; ``--verify`` holds them against a new
+computation. Importing this imports no torch, and a result is written whole or not at all.
 
-- ``dataset``      counts, copies, blanks, the mean face of each class      (``faces``)
-- ``copies``       rows of test faces that lie in Training too           (``metrics``)
-- ``votes``        what FER+'s voters said, summed over faces               (``metrics.annotators``)
-- ``agreed``       rows of test faces on which the voters agree            (``faces``)
-- ``class_maps``   the mean attribution map of each class                   (``maps``)
-- ``scores``       methods scored against the known truth; iterative      (``scores``)
-- ``shortcut``     a network with a planted shortcut, seen by maps; iterative (``shortcut``)
-- ``filters``      the cards of the last layer's filters; iterative         (``cards``)
+- ``dataset``      counts, copies, blanks, the mean face of each class       (``faces``)
+- ``copies``       rows of test faces that lie in Training too               (``faces``)
+- ``votes``        what FER+'s voters said of the test faces                 (``faces``)
+- ``class_maps``   the mean attribution map of each class                    (``maps``)
+- ``filters``      the cards of the last layer's filters; minutes            (``cards``)
+- ``scores``       methods scored against the known truth; half an hour      (``scores``)
+- ``shortcut``     a planted shortcut, seen by maps; minutes                 (``shortcut``)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from fer_utils import metrics
-from fer_utils.precomputed import cards, fits, maps, scores, shortcut
-from fer_utils.precomputed import faces as of_faces
-from fer_utils.runs import Run
-
-Arrays = dict[str, np.ndarray]
+    from fer_utils.runs import Run
 
 
 @dataclass(frozen=True)
-class Aggregate:
-    """How one aggregate is made: ``compute(run, faces) -> arrays``.
+class Result:
+    """How a result is made.
 
     Attributes:
-        iterative: it comes out of an optimisation or takes minutes, so chapters always read it.
-        synthetic: only a run on synthetic faces has it.
-        needs_votes: only a run whose faces have votes has it.
-        fits: the further fits that it compares (``aggregates.fits``).
-        needs_fits: it is not computed without them.
+        function: ``module.function`` of this package, called with (run, faces), giving arrays.
+        votes: only a run whose faces have votes can have it.
+        networks: further networks of a synthetic run that it compares. Chapters fall back on
+            what the run ``synthetic`` ships, so a run is whole without it.
+        optimised: it comes out of an optimisation, so ``--verify`` leaves it out.
     """
 
-    compute: Callable[[Run, object], Arrays]
-    iterative: bool = False
-    synthetic: bool = False
-    needs_votes: bool = False
-    fits: tuple[str, ...] = ()
-    needs_fits: bool = False
+    function: str
+    votes: bool = False
+    networks: tuple[str, ...] = ()
+    optimised: bool = False
 
-    def applies(self, run: Run, faces) -> bool:
-        has_votes = getattr(faces, "votes", None) is not None
-        return (run.synthetic or not self.synthetic) and (has_votes or not self.needs_votes)
-
-    def missing(self, run: Run) -> list[str]:
-        """Fits that it would compare, whose weights are not here."""
-        return [fit for fit in self.variants if fits.trained(run, fit) is None]
+    def compute(self, run: Run, faces) -> dict[str, np.ndarray]:
+        module, name = self.function.split(".")
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)(run, faces)
 
 
-AGGREGATES: dict[str, Aggregate] = {
-    "dataset": Aggregate(of_faces.dataset),
-    "copies": Aggregate(lambda run, faces: metrics.copies(faces.images, faces.split)),
-    "votes": Aggregate(of_faces.votes, needs_votes=True),
-    "agreed": Aggregate(of_faces.agreed, needs_votes=True),
-    "class_maps": Aggregate(maps.class_maps),
-    "scores": Aggregate(scores.scores, iterative=True, synthetic=True, fits=fits.SEEDS),
-    "shortcut": Aggregate(
-        shortcut.shortcut, iterative=True, synthetic=True, fits=(fits.SHORTCUT,), needs_fits=True
-    ),
-    "filters": Aggregate(cards.filter_cards, iterative=True),
+RESULTS: dict[str, Result] = {
+    "dataset": Result("faces.dataset"),
+    "copies": Result("faces.copies"),
+    "votes": Result("faces.votes", votes=True),
+    "class_maps": Result("maps.class_maps"),
+    "filters": Result("cards.filter_cards", optimised=True),
+    "scores": Result("scores.method_scores", networks=("seed-1", "seed-2")),
+    "shortcut": Result("shortcut.planted_shortcut", networks=("shortcut",)),
 }
 
 
-def aggregate(run: Run, name: str) -> Arrays | None:
-    """An aggregate by name: computed from the real images where they are at hand, else read.
+def missing(path: Path, further: bool = False) -> list[str]:
+    """Results that the run in this folder lacks and could have; no image is looked at.
 
-    Returns:
-        its arrays; None where this run can't have it (votes that were never given, a fit that
-        was never made).
+    Args:
+        further: also those that compare further networks, which a synthetic run alone has.
+
+    Votes count for a synthetic run, or where ``FER_VOTES`` says where a real set's lie.
+    """
+    path = Path(path)
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    synthetic = config["data"]["kind"] == "synthetic"
+    votes = synthetic or bool(os.environ.get("FER_VOTES"))
+    return [
+        name
+        for name, how in RESULTS.items()
+        if not (path / "precomputed" / f"{name}.npz").is_file()
+        and (votes or not how.votes)
+        and (not how.networks or (further and synthetic))
+    ]
+
+
+def result(run: Run, name: str) -> dict[str, np.ndarray]:
+    """A result by name: read, or made and stored where the run lacks it.
 
     Raises:
-        ValueError: no aggregate of that name.  RunError: it applies, but was never made.
+        ValueError: no result of that name.
+        RunError: the run lacks it, and its faces are not at hand or have no votes.
     """
-    if name not in AGGREGATES:
-        raise ValueError(f"no aggregate {name!r} (have: {', '.join(AGGREGATES)})")
-    how = AGGREGATES[name]
-    if how.synthetic and not run.synthetic:
-        return None
-    if not (run.synthetic or how.iterative):
+    if name not in RESULTS:
+        raise ValueError(f"no result {name!r} (have: {', '.join(RESULTS)})")
+    if not run.has(name):
         faces = run.faces()
-        if faces is not None and how.applies(run, faces):
-            return how.compute(run, faces)
-    if (how.needs_votes or how.needs_fits) and not run.has(name):
-        return None
+        if applies(run, faces, name):
+            run.store(name, RESULTS[name].compute(run, faces))
     return run.read(name)
+
+
+def applies(run: Run, faces, name: str) -> bool:
+    """Whether this result can be made of a run from these faces (None where not at hand)."""
+    how = RESULTS[name]
+    votes = getattr(faces, "votes", None) is not None
+    return faces is not None and (votes or not how.votes) and (run.synthetic or not how.networks)

@@ -1,96 +1,110 @@
-"""The cards of the last convolution's filters: what each wants to see, tells, and is needed for.
+"""The cards of the last convolution's filters: what excites each, what it tells, who misses it.
 
-Making them takes minutes, so chapters read what a run ships. Pictures are grey levels, uint8,
-in steps of 4 so that they pack well; the activation beside a picture is that of the picture
-*as stored*, so anyone can hold it against the network.
+Making them takes minutes, so chapters read what a run ships. Everything is measured on held-out
+faces (PublicTest). Pictures are grey levels, uint8, in steps of 4 so that they pack well; the
+activation beside a picture is that of the picture *as stored*, so anyone can hold it against
+the network.
+
+``filter_cards`` makes them; the functions behind it read them, and hold the decision rules:
+
+- ``normalised``  an activation between the median face (0) and the strongest (1)
+- ``selective``   filters that tell the class better than untrained ones;  ``verdict``
+- ``held_back``   layers whose optima stay below the strongest patch: the prior limits them
+- ``reached_by_layer``, ``by_filter``, ``by_class``, ``sheet_order``, ``closer``   tables and choices for the figures
+- ``check``       the cards are this network's
 """
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import pandas as pd
 import torch
 
 from fer_utils import filters
 from fer_utils.data import Faces
-from fer_utils.model import NETWORKS
-from fer_utils.runs import Run
+from fer_utils.runs import Run, RunError
 
-SAMPLE = 6000  # training faces that activations are measured on, at most
-TESTED = 140  # test faces a class, at most, that a filter's silence is tried on
+SEEN = 4000  # held-out faces, at most
 STRONGEST = 100  # patches in a mean patch
 SHOWN = 12  # filters of an earlier layer
-CONTROL_SEED = 20190  # of the randomly initialised network
+UNTRAINED = (20190, 20191, 20192, 20193, 20194)  # seeds of the control networks
 LEVEL = 4  # grey levels between neighbouring tones of a stored picture
-KINDS = ("plain", "natural", "negative", "mean_patch")
-GUESSES = ("mean_patch", "natural", "plain", "another filter's mean_patch")
+KINDS = {  # the pictures of a card, and what a figure calls them
+    "free": "optimum,\nfree pixels",
+    "spectrum": "optimum,\npower spectrum",
+    "negative": "negative\noptimum",
+    "mean_patch": "mean of\nstrongest",
+}
+QUANTILE = 0.95  # of the untrained filters: above it, a filter is selective
+ACTION_UNIT = 0.5  # |r| from which on a filter follows an action unit
+DUPLICATE = 0.95  # r from which on two filters are duplicates
 
 
-def filter_cards(run: Run, faces: Faces, steps: int = 256) -> dict[str, np.ndarray]:
-    """Everything that chapter 5 shows of a network's filters; f filters, c classes.
+def filter_cards(run: Run, faces: Faces, steps: int = 128) -> dict[str, np.ndarray]:
+    """Everything that chapter 5 shows of a network's filters; f filters, c classes, u untrained.
 
     Returns:
-        - ``plain``, ``natural`` (f, 40, 40) the optimum under free pixels and under the spectrum
-          of the training faces; ``negative``: what silences most, same spectrum;
-          ``mean_patch`` of the ``averaged`` () strongest patches; each with
-          ``…_activation`` (f,)
-        - ``steps`` () of every climb; ``restarts`` (2, f) correlation of two optima from
-          different noise, plain and natural
-        - ``weakest``, ``median``, ``quantile99``, ``strongest``, ``spread`` (f,) over the patches
-        - ``tuning`` (f, c), ``explained`` (f,): class means in spreads, share of the variance
-          that the class explains; the same with ``_random`` for an untrained network
-        - ``logit_fall``, ``recall_fall`` (f, c): what silencing a filter costs; ``tested`` (c,)
-        - ``inactive`` (k,), ``duplicates`` (k, 2), ``duplicates_r`` (k,)
-        - ``layer2``, ``layer3`` (12, s, s) natural optima, ``…_filters``, ``…_ratio`` (12,)
-        - ``outputs_plain``, ``outputs_natural`` (c, 48, 48); ``outputs`` (3, c): their logits and
-          the strongest of a training face
-        - ``usefulness`` (4,) as ``GUESSES``: share of pairs of unseen patches told right
-        - ``faces`` () how many faces were looked at
-        - synthetic faces alone: ``action_units`` (f, 15) correlations, ``parts`` (f, 4) overlaps,
-          and the same with ``_random``
+        - ``free``, ``spectrum`` (f, h, w): the optimum under free pixels and under the faces'
+          power spectrum; ``negative``: the lowest, same spectrum; ``mean_patch`` of the
+          ``averaged`` () strongest patches; each with ``…_activation`` (f,)
+        - ``weakest``, ``median``, ``quantile99``, ``strongest``, ``sd`` (f,) over the faces
+        - ``tuning`` (f, c): class means in standard deviations; ``eta_squared`` (f,) and
+          ``eta_squared_untrained`` (u, f)
+        - ``logit_fall``, ``recall_fall`` (f, c): what zeroing a filter costs
+        - ``inactive`` (k,), ``duplicates`` (k, 2)
+        - ``early`` (l,): the convolutions shown between first and last, such as ``conv2``; of
+          each its ``conv2_filters`` (12,), their optima ``conv2`` (12, s, s) under the spectrum,
+          and ``conv2_reached`` (2, 12): normalised activations, free pixels and spectrum
+        - ``outputs`` (c, 48, 48) spectrum optima of the logits, ``outputs_logit``,
+          ``outputs_strongest`` (c,): their logits and the highest of a face
+        - ``faces`` (c,): how many faces of each class were looked at; ``steps`` () of a climb
+        - synthetic faces alone: ``action_units`` (f, 15) correlations, and the largest |r| of
+          each untrained filter, ``action_units_untrained`` (u, f)
     """
-    model = run.model()
-    scale = run.config["scale"]
-    bounds = tuple((v - scale["mean"]) / scale["sd"] for v in (0.0, 1.0))
-    seen = sample(usable(faces.of("Training")), SAMPLE)
+    model, classes = run.model(), len(run.classes)
+    seen = held_out(faces)
     pixels = run.scale(seen.images)
     found = filters.responses(model, None, pixels)
-    box = found.field.box(found.field.middle[0])
-
-    arrays = _pictures(run, model, pixels, found, box, bounds, steps)
-    arrays |= _distribution(found)
-    arrays |= _meaning(run, model, seen, pixels, found)
-    arrays |= _earlier(run, model, pixels, bounds, steps)
-    arrays |= _outputs(run, model, pixels, bounds, steps)
-    unseen = usable(faces.of("PublicTest"))
-    tested = balanced(unseen, TESTED, len(run.classes))
-    silent = filters.ablation(model, None, run.scale(tested.images), tested.labels)
-    arrays["logit_fall"], arrays["recall_fall"] = silent.logit.numpy(), silent.recall.numpy()
-    arrays["tested"] = np.bincount(tested.labels, minlength=len(run.classes))
-    crops = run.scale(sample(unseen, 1000).images)[(slice(None), slice(None), *box)]
-    arrays["usefulness"] = usefulness(model, arrays, crops)
-    arrays["faces"] = np.array(len(seen))
+    cost = filters.ablation(model, None, pixels, seen.labels)
+    arrays = {
+        "tuning": filters.class_tuning(found.activation, seen.labels, classes).numpy(),
+        "eta_squared": filters.eta_squared(found.activation, seen.labels, classes).numpy(),
+        "logit_fall": cost.logit.numpy(),
+        "recall_fall": cost.recall.numpy(),
+        "faces": np.bincount(seen.labels, minlength=classes),
+        "steps": np.array(steps),
+    }
+    arrays |= _distribution(found.activation.numpy())
+    arrays |= _pictures(run, pixels, found, steps)
+    arrays |= _untrained(model, seen, pixels, classes)
+    if seen.action_units is not None:
+        arrays["action_units"] = correlations(found.activation, seen.action_units)
+    arrays |= _early(run, pixels, steps)
+    arrays |= _outputs(run, pixels, steps)
     return {
         key: value.astype(np.float32) if value.dtype.kind == "f" else value
         for key, value in arrays.items()
     }
 
 
-def usable(faces: Faces) -> Faces:
-    """The labelled faces that are no blank image (FER2013 holds twelve all-black ones)."""
-    return faces[(faces.labels >= 0) & (faces.images.reshape(len(faces), -1).std(1) > 0)]
+def held_out(faces: Faces) -> Faces:
+    """PublicTest's labelled faces, 4,000 of them at most and always the same, no blank image.
 
-
-def sample(faces: Faces, most: int) -> Faces:
-    """``most`` of the faces, always the same ones, in their order; all where there are fewer."""
-    if len(faces) <= most:
+    FER2013 holds twelve images that are all black.
+    """
+    faces = faces.of("PublicTest")
+    faces = faces[(faces.labels >= 0) & (faces.images.std((1, 2)) > 0)]
+    if len(faces) <= SEEN:
         return faces
-    return faces[np.sort(np.random.default_rng(0).choice(len(faces), most, replace=False))]
+    return faces[np.sort(np.random.default_rng(0).choice(len(faces), SEEN, replace=False))]
 
 
-def balanced(faces: Faces, each: int, classes: int) -> Faces:
-    """The first ``each`` faces of every class, or all that a class has."""
-    rows = [np.flatnonzero(faces.labels == k)[:each] for k in range(classes)]
-    return faces[np.sort(np.concatenate(rows))]
+def bounds(run: Run) -> tuple[float, float]:
+    """Black and white in the network's units."""
+    scale = run.config["scale"]
+    return tuple((level - scale["mean"]) / scale["sd"] for level in (0.0, 1.0))
 
 
 def grey(pictures: torch.Tensor, scale: dict) -> np.ndarray:
@@ -99,171 +113,234 @@ def grey(pictures: torch.Tensor, scale: dict) -> np.ndarray:
     return (levels.round() * LEVEL).clamp(0, 255).byte().numpy()
 
 
-def scored(run: Run, model, pictures: np.ndarray, layer=None) -> np.ndarray:
-    """The activation of filter k to picture k, uint8 (f, h, w) -> float32 (f,)."""
-    activation, _ = filters.cone(model, layer)
-    with torch.no_grad():
-        return activation(run.scale(pictures)).diagonal().numpy()
+def _own_activation(run: Run, layer, which, pictures: np.ndarray) -> np.ndarray:
+    """What each filter of ``which`` makes of its own stored picture: (len(which),)."""
+    every = filters.activation(run.model(), layer, run.scale(pictures))
+    return every[range(len(which)), which].numpy()
 
 
-def optimum(run: Run, model, prior, which, steps: int):
-    """The better of two optima of each filter, as stored, and how alike the two are.
-
-    Returns:
-        pictures uint8 (f, h, w) and the correlation of the two (f,).
-    """
-    found = filters.maximise(model, None, which, prior, restarts=2, steps=steps)
-    best = found.activation.argmax(1)
-    flat = found.pictures.flatten(2)
-    flat = torch.nn.functional.normalize(flat - flat.mean(2, keepdim=True), dim=2)
-    alike = (flat[:, 0] * flat[:, 1]).sum(1).numpy()
-    return grey(found.pictures[torch.arange(len(best)), best], run.config["scale"]), alike
-
-
-def sought_anew(run: Run, model, cards: dict, which: list[int]) -> np.ndarray:
-    """How far optima under free pixels, found live as the card's were, miss its activation: (k,).
-
-    As a share of the card's activation. It is 0 where the gradients are the card's to the last
-    bit; a processor that rounds otherwise may turn a pixel, and that climb goes its own way.
-    """
-    scale = run.config["scale"]
-    prior = filters.Prior(tuple((v - scale["mean"]) / scale["sd"] for v in (0.0, 1.0)))
-    pictures, _ = optimum(run, model, prior, which, int(cards["steps"]))
-    activation, _ = filters.cone(model, None)
-    with torch.no_grad():
-        live = activation(run.scale(pictures), torch.tensor(which)).numpy()
-    stored = cards["plain_activation"][which]
-    return np.abs(live - stored) / np.maximum(np.abs(stored), 1e-6)
-
-
-def _pictures(run, model, pixels, found, box, bounds, steps):
-    crops = pixels[(slice(None), slice(None), *box)]
-    priors = {"plain": filters.Prior(bounds), "natural": filters.Prior.natural(crops, bounds)}
-    arrays, restarts = {"steps": np.array(steps)}, []
-    for name, prior in priors.items():
-        arrays[name], alike = optimum(run, model, prior, None, steps)
-        restarts.append(alike)
-    low = filters.maximise(model, None, prior=priors["natural"], sign=-1, steps=steps)
-    arrays["negative"] = grey(low.pictures[:, 0], run.config["scale"])
-    count = min(STRONGEST, max(1, len(pixels) // 10))
-    arrays["averaged"] = np.array(count)
-    mean = filters.mean_patch(model, None, pixels, count=count, found=found)
-    arrays["mean_patch"] = grey(mean, run.config["scale"])
-    arrays |= {f"{name}_activation": scored(run, model, arrays[name]) for name in KINDS}
-    return arrays | {"restarts": np.stack(restarts)}
-
-
-def _distribution(found):
-    a = found.activation.numpy()
+def _distribution(activation: np.ndarray) -> dict:
+    sd = activation.std(0, dtype=float)
+    r = np.triu(correlations(activation, activation), 1)
     return {
-        "weakest": a.min(0), "median": np.median(a, 0), "quantile99": np.quantile(a, 0.99, axis=0),
-        "strongest": a.max(0), "spread": a.std(0, dtype=float),
-    }  # fmt: skip
-
-
-def _meaning(run, model, seen, pixels, found):
-    """Tuning of the network's filters and of an untrained network's, and what adds nothing."""
-    classes = len(run.classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(CONTROL_SEED)
-        control = NETWORKS[run.config["network"]](classes).eval()
-    share = np.bincount(seen.labels, minlength=classes) / len(seen)
-    answers = {"": (model, found), "_random": (control, filters.responses(control, None, pixels))}
-    arrays = {}
-    for suffix, (network, response) in answers.items():
-        tuning = filters.class_tuning(response.activation, seen.labels, classes).numpy()
-        arrays[f"tuning{suffix}"] = tuning
-        arrays[f"explained{suffix}"] = np.nan_to_num(tuning**2) @ share
-        if seen.action_units is not None:
-            arrays[f"action_units{suffix}"] = filters.correlations(
-                response.activation, seen.action_units
-            ).numpy()
-            arrays[f"parts{suffix}"] = filters.part_overlap(
-                network, None, pixels[:300], seen.masks[:300]
-            ).numpy()
-    pairs = filters.duplicates(found.activation)
-    return arrays | {
-        "inactive": np.array(filters.inactive(found.activation), int),
-        "duplicates": np.array([(i, j) for i, j, _ in pairs], int).reshape(-1, 2),
-        "duplicates_r": np.array([r for *_, r in pairs], float),
+        "weakest": activation.min(0),
+        "median": np.median(activation, 0),
+        "quantile99": np.quantile(activation, 0.99, axis=0),
+        "strongest": activation.max(0),
+        "sd": sd,
+        # A LeakyReLU never gives an exact zero, so 'always zero' would find no inactive filter.
+        "inactive": np.flatnonzero(sd <= 0.01 * np.median(sd)),
+        "duplicates": np.argwhere(r > DUPLICATE),
     }
 
 
-def _earlier(run, model, pixels, bounds, steps):
-    """Natural optima of some filters of the second and third convolution, evenly picked."""
-    arrays = {}
-    for block in ("layer2", "layer3"):
-        layer = f"{block}.0"
-        found = filters.responses(model, layer, pixels[:500])
-        box = found.field.box(found.field.middle[0])
-        prior = filters.Prior.natural(pixels[:2000][(slice(None), slice(None), *box)], bounds)
+def correlations(activation, values) -> np.ndarray:
+    """Pearson's r of each filter (n, filters) with each column of values (n, k): (filters, k).
+
+    It is 0 for a filter that responds to all faces alike.
+    """
+    with np.errstate(invalid="ignore"):
+        r = np.corrcoef(np.asarray(activation, float).T, np.asarray(values, float).T)
+    return np.nan_to_num(r[: activation.shape[1], activation.shape[1] :])
+
+
+def _priors(run: Run, pixels, box) -> dict:
+    crops = pixels[:, :, *box]
+    return {
+        "free": filters.FreePixels(bounds(run)),
+        "spectrum": filters.PowerSpectrum.of(crops, bounds(run)),
+    }
+
+
+def _pictures(run: Run, pixels, found, steps: int) -> dict:
+    model, scale, arrays = run.model(), run.config["scale"], {}
+    priors = _priors(run, pixels, found.field.box(found.field.middle[0]))
+    for kind, prior in priors.items():
+        arrays[kind] = filters.maximise(model, prior=prior, steps=steps).pictures
+    lowest = filters.maximise(model, prior=priors["spectrum"], sign=-1, steps=steps)
+    arrays["negative"] = lowest.pictures
+    count = min(STRONGEST, max(1, len(pixels) // 10))
+    strongest = filters.top_patches(model, None, pixels, count=count, found=found)
+    arrays["mean_patch"] = strongest.pixels.mean(1)
+    arrays = {kind: grey(pictures, scale) for kind, pictures in arrays.items()}
+    every = range(len(arrays["free"]))
+    for kind in KINDS:
+        arrays[f"{kind}_activation"] = _own_activation(run, None, every, arrays[kind])
+    return arrays | {"averaged": np.array(count)}
+
+
+def _untrained(model, seen: Faces, pixels, classes: int) -> dict:
+    """What the same network tells before any training, once a seed."""
+    eta_squared, action_units = [], []
+    for seed in UNTRAINED:
+        activation = filters.responses(untrained(model, seed), None, pixels).activation
+        eta_squared.append(filters.eta_squared(activation, seen.labels, classes).numpy())
+        if seen.action_units is not None:
+            r = correlations(activation, seen.action_units)
+            action_units.append(np.abs(r).max(1))
+    arrays = {"eta_squared_untrained": np.stack(eta_squared)}
+    return arrays | ({"action_units_untrained": np.stack(action_units)} if action_units else {})
+
+
+def untrained(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """A copy of a network, its weights drawn anew as its layers draw them at first."""
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return model
+
+
+def _early(run: Run, pixels, steps: int) -> dict:
+    """Optima of some filters, evenly picked, of the convolutions between first and last."""
+    model, early = run.model(), filters.stages(run.model())[1:-1]
+    arrays = {"early": np.array([label for label, _ in early], dtype=str)}
+    for label, layer in early:
+        found = filters.responses(model, layer, pixels)
+        median, strongest = found.activation.median(0).values, found.activation.amax(0)
         number = found.activation.shape[1]
-        which = list(range(0, number, number // SHOWN))[:SHOWN]
-        optima = filters.maximise(model, layer, which, prior, steps=steps)
-        arrays[block] = grey(optima.pictures[:, 0], run.config["scale"])
-        arrays[f"{block}_filters"] = np.array(which)
-        strongest = found.activation.amax(0)[which]
-        arrays[f"{block}_ratio"] = (optima.activation[:, 0] / strongest).numpy()
+        which = np.linspace(0, number - 1, min(SHOWN, number)).astype(int)
+        arrays[f"{label}_filters"], reached = which, []
+        for prior in _priors(run, pixels, found.field.box(found.field.middle[0])).values():
+            optima = filters.maximise(model, layer, which, prior, steps=steps)
+            arrays[label] = grey(optima.pictures, run.config["scale"])
+            own = _own_activation(run, layer, which, arrays[label])
+            reached.append((own - median[which].numpy()) / (strongest - median)[which].numpy())
+        arrays[f"{label}_reached"] = np.stack(reached)
     return arrays
 
 
-def _outputs(run, model, pixels, bounds, steps):
+def _outputs(run: Run, pixels, steps: int) -> dict:
     """The faces that drive each output furthest, and how far."""
-    arrays = {}
-    classes = range(len(run.classes))
-    priors = {"plain": filters.Prior(bounds), "natural": filters.Prior.natural(pixels, bounds)}
-    for name, prior in priors.items():
-        optima = filters.maximise_logits(model, classes, prior, steps=steps)
-        arrays[f"outputs_{name}"] = grey(optima.pictures[:, 0], run.config["scale"])
+    model, whole = run.model(), (slice(None), slice(None))
+    optima = filters.maximise_logits(
+        model, prior=_priors(run, pixels, whole)["spectrum"], steps=steps
+    )
+    pictures = grey(optima.pictures, run.config["scale"])
     with torch.no_grad():
-        logits = [model(run.scale(arrays[f"outputs_{name}"])).diagonal() for name in priors]
-        real = torch.cat([model(x) for x in pixels.split(128)]).amax(0)
-    return arrays | {"outputs": torch.stack([*logits, real]).numpy()}
+        logits = model(run.scale(pictures)).diagonal()
+        faces = torch.cat([model(part) for part in pixels.split(128)]).amax(0)
+    return {
+        "outputs": pictures,
+        "outputs_logit": logits.numpy(),
+        "outputs_strongest": faces.numpy(),
+    }
 
 
-def usefulness(model, arrays, crops, pairs=2000) -> np.ndarray:
-    """Can a card tell which of two unseen patches excites its filter more? Shares, as ``GUESSES``.
+def check(run: Run, card: dict) -> None:
+    """RunError unless the stored optima excite the network as the cards say, within 1 %."""
+    stored = card["free_activation"]
+    gap = _own_activation(run, None, range(len(stored)), card["free"]) - stored
+    if np.abs(gap).max() > 0.01 * np.median(np.abs(stored)):
+        raise RunError(
+            f"run {run.name!r}: its filter cards belong to other weights; make them anew "
+            f"with `python -m fer_utils.precomputed {run.name} filters`"
+        )
 
-    The guess is the patch that correlates more with the card's picture. With another filter's
-    card the same guess shows what all cards share.
+
+def normalised(card: dict, kind: str) -> np.ndarray:
+    """How far each filter's picture goes: 0 is the median face, 1 the strongest: (f,).
+
+    A distance over a distance, since an activation has no natural zero (a plain ratio blows up
+    where the strongest is near 0). NaN for a filter that responds to all faces alike. ``kind`` is
+    a picture of the card, or one of the quantiles that it holds.
     """
-    activation, _ = filters.cone(model, None)
-    with torch.no_grad():
-        true = torch.cat([activation(x) for x in crops.split(128)])  # (n, f)
-    first, second = np.random.default_rng(0).integers(len(crops), size=(2, pairs))
-    right = true[first] > true[second]
-    differ = (true[first] != true[second]).double()
-    flat = crops.flatten(1).double()
-    flat = torch.nn.functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)
-    shares = []
-    for name in GUESSES:
-        card = torch.from_numpy(arrays[name.split()[-1]]).flatten(1).double()
-        card = torch.nn.functional.normalize(card - card.mean(1, keepdim=True), dim=1)
-        like = flat @ (card.roll(1, 0) if "another" in name else card).T
-        told = ((like[first] > like[second]) == right).double()
-        shares.append(float((told * differ).sum() / differ.sum().clamp(min=1)))
-    return np.array(shares)
+    value = card.get(f"{kind}_activation", card.get(kind))
+    span = card["strongest"] - card["median"]
+    return (value - card["median"]) / np.where(span > 0, span, np.nan)
 
 
-def single_patches(run: Run, faces: Faces, which: list[int], count: int = 4):
-    """Single faces' crops, never stored: (filter -> block -> pictures, filter -> captions).
+def selective(card: dict) -> np.ndarray:
+    """Filters whose η² is above 95 % of an untrained network's, by each seed: bool (u, f)."""
+    untrained = card["eta_squared_untrained"]
+    return card["eta_squared"] > np.quantile(untrained, QUANTILE, axis=1, keepdims=True)
 
-    Blocks are the strongest, median and weakest ``count``; a caption is the strongest's label
-    and what the network says of its face.
+
+def verdict(card: dict) -> str:
+    """Have the filters learnt to tell the classes: 'most', 'some' or 'none'.
+
+    'none' where no more than three times as many are selective as would be by chance.
     """
-    model, pixels = run.model(), run.scale(faces.images)
+    share = selective(card).mean()
+    if share > 0.5:
+        return "most"
+    return "some" if share > 3 * (1 - QUANTILE) else "none"
+
+
+def reached_by_layer(card: dict, last: str) -> pd.DataFrame:
+    """Median normalised activation of the optima: a row a prior, a column a layer, ``last`` last."""
+    medians = {label: np.median(card[f"{label}_reached"], axis=1) for label in card["early"]}
+    medians[last] = [np.nanmedian(normalised(card, kind)) for kind in ("free", "spectrum")]
+    return pd.DataFrame(medians, index=["free pixels", "power spectrum"], dtype=float)
+
+
+def held_back(reached: pd.DataFrame) -> list[str]:
+    """The layers that the power-spectrum prior holds back, of ``reached_by_layer``:
+
+    the median optimum excites its filter less than the strongest real patch does.
+    """
+    return list(reached.columns[reached.loc["power spectrum"] < 1])
+
+
+def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
+    """A row a filter: the class it responds to most, η², how far it goes, who misses it."""
+    names = np.array(classes)
+    tuning, fall = (np.nan_to_num(card[key], nan=-np.inf) for key in ("tuning", "logit_fall"))
+    return pd.DataFrame({
+        "responds to": names[tuning.argmax(1)],
+        "tuning": tuning.max(1),
+        "eta_squared": card["eta_squared"],
+        "selective": selective(card).mean(0) > 0.5,
+        "free": normalised(card, "free"),
+        "spectrum": normalised(card, "spectrum"),
+        "missed by": names[fall.argmax(1)],
+        "logit_fall": fall.max(1),
+    }).rename_axis("filter")  # fmt: skip
+
+
+def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFrame:
+    """A row a class: the filters most tuned to it, and those whose zeroing costs it most."""
+    rows = []
+    for k in range(len(classes)):
+        tuned, missed = (
+            np.argsort(-np.nan_to_num(card[key][:, k], nan=-np.inf), kind="stable")[:most]
+            for key in ("tuning", "logit_fall")
+        )
+        rows.append({
+            "most tuned": ", ".join(map(str, tuned)),
+            "tuning, sd": card["tuning"][tuned[0], k],
+            "most missed": ", ".join(map(str, missed)),
+            "logit lost, nats": card["logit_fall"][missed[0], k],
+            "recall lost, points": 100 * card["recall_fall"][missed[0], k],
+            "faces": card["faces"][k],
+        })  # fmt: skip
+    return pd.DataFrame(rows, index=pd.Index(classes, name="class"))
+
+
+def sheet_order(card: dict) -> np.ndarray:
+    """All filters by the class that they respond to most, the most tuned first: (f,)."""
+    tuning = np.nan_to_num(card["tuning"], nan=-np.inf)
+    return np.lexsort((-tuning.max(1), tuning.argmax(1)))
+
+
+def closer(card: dict) -> list[int]:
+    """For each class the filter most tuned to it, no filter twice."""
+    tuning, picked = np.nan_to_num(card["tuning"], nan=-np.inf), []
+    for k in range(tuning.shape[1]):
+        picked.append(int(tuning[:, k].argmax()))
+        tuning[picked[-1]] = -np.inf
+    return picked
+
+
+def patches(run: Run, faces: Faces, which: list[int], count: int = 4) -> dict[int, dict]:
+    """Crops of single faces, never stored: filter -> strongest, median, weakest (count, h, w)."""
+    model, pixels, rows = run.model(), run.scale(faces.images), {}
     found = filters.responses(model, None, pixels)
-    said, scale = run.predict(faces.images).argmax(1), run.config["scale"]
-    rows, captions = {}, {}
     for k in which:
-        blocks = {}
+        rows[k] = {}
         for block in ("strongest", "median", "weakest"):
-            patches = filters.top_patches(model, None, pixels, [k], count, block, found)
-            blocks[block] = grey(patches.pixels[0], scale)
-            if block == "strongest":
-                captions[f"filter {k}"] = [
-                    f"{run.classes[faces.labels[i]]}\n→ {run.classes[said[i]]}"
-                    for i in patches.face[0].tolist()
-                ]
-        rows[f"filter {k}"] = blocks
-    return rows, captions
+            cut = filters.top_patches(model, None, pixels, [k], count, block, found)
+            rows[k][block] = grey(cut.pixels[0], run.config["scale"])
+    return rows

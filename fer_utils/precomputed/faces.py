@@ -39,20 +39,16 @@ def dataset(run: Run, faces: Faces) -> dict[str, np.ndarray]:
 
 
 def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
-    """``metrics.vote_aggregates`` of the test faces, with the votes' notice where they are real."""
-    table = run.predictions
-    rows = table["row"].to_numpy()
-    predicted = table[list(run.classes)].to_numpy().argmax(1)
-    notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
-    return metrics.vote_aggregates(
-        faces.votes[rows], table["label"].to_numpy(), predicted, table["split"].to_numpy(),
-        run.classes, notice,
-    )  # fmt: skip
+    """{row (n,), votes (n, 10) uint8, notice}: the votes of the faces that the run predicted.
 
-
-def agreed(run: Run, faces: Faces) -> dict[str, np.ndarray]:
-    """{'row': int (m,)}: test faces whose voters agree, ``metrics.SURE`` on one of the classes."""
+    Columns in FER+'s order. Where the votes are real, their licence's notice goes with them.
+    """
     rows = run.predictions["row"].to_numpy()
-    most = metrics.votes_by_class(faces.votes[rows], run.classes)[:, :-1].max(1)
     notice = "" if run.synthetic else metrics.FERPLUS_NOTICE
-    return {"row": rows[most >= metrics.SURE], "notice": np.array(notice)}
+    counts = faces.votes[rows].astype(np.uint8)
+    return {"row": rows, "votes": counts, "notice": np.array(notice)}
+
+
+def copies(run: Run, faces: Faces) -> dict[str, np.ndarray]:
+    """``metrics.copies``: rows of the test faces that lie in Training too."""
+    return metrics.copies(faces.images, faces.split)

@@ -2,12 +2,13 @@
 
 ``python -m fer_utils.report --run NAME`` does it all; nothing is done twice::
 
-    fingerprint      which chapters and pages the last call's fingerprints no longer cover
-    execute    notebooks/NN_name.ipynb  -> build/RUN/notebooks/NN_name.ipynb   (papermill)
-    chapter    an executed notebook     -> blocks: text, code, figure, table   (and every check)
-    markup     Markdown and formulas    -> HTML and Typst                      (pandoc, typst)
-    html       blocks                   -> build/RUN/html/*.html
-    pdf        blocks                   -> build/RUN/report.pdf                (typst, PDF/UA-1)
+    fingerprint  which chapters and pages are no longer what would be made now
+    execute      notebooks/NN_name.ipynb -> build/RUN/notebooks/NN_name.ipynb    (papermill)
+    notebook     an executed notebook, checked and numbered                      (preprocessors)
+    markup       its Markdown, formulas and tables -> HTML or Typst              (pandoc, typst)
+    render       the pages: exporters ``fer-html`` and ``fer-pdf``               (nbconvert)
+
+``jupyter nbconvert --to fer-html NOTEBOOK`` (or ``fer-pdf``) gives a chapter alone.
 
 What can't be set well stops the build with chapter and cell: a formula that does not convert, a
 figure without alt text, a table wider than the page, a glyph that no font has. Pages are written

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import numpy as np
+from filelock import FileLock
 
 from fer_utils import revision
+from fer_utils.commandline import run_command
 from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     options = parse(arguments)
-    try:
-        return report(options, root)
-    except (ReportError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("report: interrupted; the next call goes on from here", file=sys.stderr)
-        return 130
+    again = "interrupted; the next call goes on from here"
+    return run_command("report", lambda: report(options, root), again)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -41,10 +34,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         help="fer2013new.csv (default: $FER_VOTES)")  # fmt: skip
     parser.add_argument("--epochs", type=int, help="where the run is trained first")
     parser.add_argument("--jobs", type=int, default=2, help="chapters executed at a time")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="folder for the pages")
+    parser.add_argument("--build", type=Path, help="folder for the pages (default: build)")
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS",
                         help="a cell that takes longer has hung (%(default)s)")  # fmt: skip
     parser.add_argument("--no-faces", action="store_true", help="leave single real faces out")
+    parser.add_argument("--code", action="store_true", help="print the code in the PDF")
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         parser.error(f"--run {options.run!r}: expected letters, digits, '-', '_' and '.' only")
@@ -56,105 +50,168 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def report(options: argparse.Namespace, root: Path) -> int:
-    for path in filter(None, (options.data, options.votes)):
-        if not path.exists():
-            raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
-    folder = ((root / options.build) / options.run).resolve()
+    # Chapters run in another folder: from here on, every path is whole.
+    options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
+    if os.environ.get("FER_RUNS"):
+        os.environ["FER_RUNS"] = str(Path(os.environ["FER_RUNS"]).resolve())
+    check(options, root)
+    folder = (options.build or root / "build").resolve() / options.run
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another process makes {short(folder)}; waiting for it", flush=True)
-        held = lock.acquire()
-    with held:
+    with FileLock(folder / ".lock"):  # a second call waits, then finds nothing to do
         return make(options, root, folder)
 
 
-def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
-    data, votes = (p and p.resolve() for p in (options.data, options.votes))
-    run = fingerprint.runs_folder(root) / options.run
-    if code := make_run(run, data, votes, options.epochs):
-        return code
-    shown = None if options.no_faces else data
-    notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    stamp = Stamp(folder / "stamp.json")
-    around = fingerprint.surroundings(root, options.run, shown, votes)
-    keys = {path.stem: fingerprint.digest(around, fingerprint.notebook(path)) for path in notebooks}
+def check(options: argparse.Namespace, root: Path) -> None:
+    """Say what is missing before any work.
 
+    Raises:
+        ReportError: data, votes, chapters, a run that they name or a package are not there.
+    """
+    for path in filter(None, (options.data, options.votes)):
+        if not path.exists():
+            raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
+    fingerprint.versions()
+    notebooks = root / "notebooks"
+    chapters = fingerprint.chapters(notebooks)
+    if not chapters:
+        raise ReportError(f"{notebooks}: no chapter there; expected NN_name.ipynb")
+    for path in sorted(set(notebooks.glob("*.ipynb")) - set(chapters)):
+        print(f"  left out: notebooks/{path.name}, whose name is not that of a chapter, NN_name")
+    for path in chapters:
+        needed = re.search(r"Run\.load\(\\?['\"](\w+)", path.read_text("utf-8"))
+        name = needed[1] if needed else options.run
+        if name != options.run and not fingerprint.is_whole(fingerprint.run_folder(root, name)):
+            where = os.environ.get("FER_RUNS") or root / "runs"
+            told = f"{path.stem} reads the run {name!r}, which is not in {where}"
+            raise ReportError(f"{told}; it comes with the project: `git checkout runs`")
+
+
+def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
+    run = fingerprint.run_folder(root, options.run)
+    if status := make_run(run, options):
+        return status
+    tell_faces(run)
+    if options.no_faces:
+        options.data = options.votes = None
+    stamp = fingerprint.Stamp(folder / "stamp.json")
+    notebooks = fingerprint.chapters(root / "notebooks")
+    around = fingerprint.surroundings(root, options.run, options.data, options.votes)
+    keys = {path.stem: fingerprint.digest(around, fingerprint.notebook(path)) for path in notebooks}
     targets = {path.stem: folder / "notebooks" / path.name for path in notebooks}
     old = [p for p in notebooks if not stamp.holds(targets[p.stem], keys[p.stem])]
     if old:
-        from fer_utils.report import execute
+        execute_chapters(old, keys, stamp, options)
 
-        # Longest first; where nothing is known, the later chapters compute more.
-        seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
-        old.sort(key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
-        jobs = []
-        for path in old:
-            targets[path.stem].parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(folder / "figures" / path.stem[:2], ignore_errors=True)
-            kernel = execute.environment(folder, path.stem, shown, votes, options.jobs == 1)
-            jobs.append((path, targets[path.stem], options.run, kernel))
-        execute.execute(
-            jobs, options.jobs, options.limit,
-            lambda name, s: stamp.add(targets[name], keys[name], s),
-        )  # fmt: skip
-
-    commit, committed = revision.commit(root)
-    key = fingerprint.digest(keys, fingerprint.tree(TEMPLATES.parent), commit)
-    files = [folder / "report.pdf", folder / "html" / "index.html"]
-    files += [folder / "html" / f"{name}.html" for name in targets]
-    if stamp.pages == key and all(file.is_file() for file in files):
-        print(f"{short(files[0])} and {short(files[1])} are up to date")
+    module = fingerprint.tree(TEMPLATES.parent)
+    key = fingerprint.digest(keys, module, revision.commit(root), options.code)
+    pages = f"{short(folder / 'report.pdf')} and {short(folder / 'html' / 'index.html')}"
+    if stamp.pages == key and all((folder / name).is_file() for name in stamp.files):
+        print(f"{pages} are up to date")
         return 0
     start = time.monotonic()
-    pages(folder, list(targets.values()), run, shown, (commit, committed))
+    made = render_pages(list(targets.values()), folder, options.code)
+    write_all(made)
     stamp.pages = key
-    stamp.write()
-    print(f"{short(files[0])} and {short(files[1])} made in {time.monotonic() - start:.1f} s")
+    stamp.replace_files([*made, *targets.values()])
+    print(f"{pages} made in {time.monotonic() - start:.1f} s")
     return 0
 
 
-def make_run(run: Path, data: Path | None, votes: Path | None, epochs: int | None) -> int:
-    """Train a missing run, the original recipe beside it, and compute what the chapters show."""
-    given = {"FER_DATA": data, "FER_VOTES": votes}
+def make_run(run: Path, options: argparse.Namespace) -> int:
+    """Finish a run: train it, the original recipe beside it, and compute what the chapters show.
+
+    Returns:
+        the exit status of the first step that failed, else 0.
+    """
+    given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
     environment = os.environ | {name: str(path) for name, path in given.items() if path}
+    length = ["--epochs", str(options.epochs)] if options.epochs else []
+    whole, original = fingerprint.is_whole(run), run / "variants" / "original"
     steps = []
-    length = ["--epochs", str(epochs)] if epochs else []
-    whole, original = (run / "metrics.json").is_file(), run / "variants" / "original"
     if not whole:
         steps.append(["train", "--run", run.name, *length])
-    if not (whole and not original.is_dir()) and not (original / "metrics.json").is_file():
+    if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    if not (run / "precomputed").is_dir():
-        steps.append(["precomputed", run.name])
+    lacking = missing_results(run) if whole else []
+    if lacking or not whole:
+        steps.append(["precomputed", run.name, *lacking])
     for step in steps:
-        print(f"  {' '.join(step[:4])}", flush=True)
+        print(f"  {' '.join(step)}", flush=True)
         command = [sys.executable, "-m", f"fer_utils.{step[0]}", *step[1:]]
-        if code := subprocess.run(command, cwd=ROOT, env=environment).returncode:
-            return code
+        if status := subprocess.run(command, cwd=ROOT, env=environment).returncode:
+            return status
     return 0
 
 
-def pages(folder: Path, executed: list[Path], run: Path, data, commit) -> None:
-    """Make every page in memory, write them all, then put them in place of the old ones."""
-    from fer_utils.report import html, markup, pdf
-    from fer_utils.report.notebook import read
+def missing_results(run: Path) -> list[str]:
+    """Which precomputed results, of those that every run has, a run still lacks."""
+    wanted = ("dataset", "copies", "class_maps", "filters")
+    return [name for name in wanted if not (run / "precomputed" / f"{name}.npz").is_file()]
 
-    chapters = [read(path) for path in executed]
-    symbols = markup.typeset(chapters)
-    config, metrics = (
-        fingerprint.read_json(run / name) for name in ("config.json", "metrics.json")
-    )
-    front = markup.front(headline(config, metrics))
-    foot = provenance(run.name, config, commit[0], data)
-    site = html.pages(chapters, symbols, front, foot)
-    made = {folder / "html" / name: page.encode() for name, page in site.items()}
-    made |= {folder / "html" / path.name: path.read_bytes() for path in executed}
-    text = pdf.source(chapters, front, foot, pdf.place(chapters, folder))
-    made[folder / "report.pdf"] = pdf.compile_pdf(text, folder, commit[1])
+
+def tell_faces(run: Path) -> None:
+    """Print what the run was made from: its faces, and what was recognised or assumed of them."""
+    config = fingerprint.read_json(run / "config.json")
+    about = config["data"]
+    counted = [about.get("faces", {}).items()]
+    with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
+        counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
+        counted.append(zip(config["classes"], counts.sum(1), strict=True))
+    print(f"  {run.name}: {about['kind']} faces")
+    for line in (*counted, *about.get("notes", ())):
+        text = line if isinstance(line, str) else ", ".join(f"{name} {n:,}" for name, n in line)
+        print(f"    {text}")
+
+
+def execute_chapters(old: list[Path], keys: dict, stamp: fingerprint.Stamp, options) -> None:
+    from fer_utils.report.execute import Job, execute
+
+    folder = stamp.path.parent
+    (folder / "notebooks").mkdir(exist_ok=True)
+    os.environ |= {  # the chapters' kernels find it there
+        "FER_DATA": str(options.data or ""),
+        "FER_VOTES": str(options.votes or ""),
+        "FER_FIGURES": str(folder / "figures"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    if options.jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"
+    # Longest first; where nothing is known, the later chapters compute more.
+    seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
+    old = sorted(old, key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
+    jobs = [Job(p, folder / "notebooks" / p.name, options.run, bool(options.data)) for p in old]
+    execute(
+        jobs, options.jobs, options.limit,
+        lambda job, seconds: stamp.add(job.target, keys[job.source.stem], seconds),
+    )  # fmt: skip
+
+
+def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, bytes]:
+    """Every page, in memory: file -> content."""
+    import nbformat
+
+    from fer_utils.report import render
+
+    shared = render.surroundings(executed, nbformat.read(executed[0], as_version=4))
+    html, typst = render.FerHTMLExporter(), render.FerTypstExporter()
+    made, chapters = {}, []
+    for path in executed:
+        page, _ = html.from_filename(str(path), dict(shared))
+        source, found = typst.from_filename(str(path), dict(shared))
+        chapters.append(found["chapter"] | {"source": source, "files": found["figure_files"]})
+        made[folder / "html" / f"{path.stem}.html"] = page.encode()
+        made[folder / "html" / path.name] = path.read_bytes()
+        if faults := found["chapter"]["faults"]:
+            print(f"  {path.stem}: the answer has {', '.join(faults)}")
+    front, foot = shared["front"], shared["foot"]
+    made[folder / "html" / "index.html"] = html.index(chapters, front, foot).encode()
+    made[folder / "report.pdf"] = render.compile_pdf(chapters, front, foot, code)
+    return made
+
+
+def write_all(made: dict[Path, bytes]) -> None:
+    """Write all files beside their places, then put them there; or leave the old ones."""
     written = {path: path.with_name(f".{path.name}") for path in made}
     try:
         for path, content in made.items():
@@ -166,63 +223,6 @@ def pages(folder: Path, executed: list[Path], run: Path, data, commit) -> None:
         raise ReportError(f"{short(path)}: {error.strerror}; the old pages stay") from None
     for path, partial in written.items():
         os.replace(partial, path)
-    for path in set((folder / "html").iterdir()) - set(made):
-        path.unlink()
-
-
-def headline(config: dict, metrics: dict) -> dict:
-    """What the abstract says of this run."""
-    split = "PrivateTest" if "PrivateTest" in metrics else "PublicTest"
-    kind = config["data"]["kind"]
-    faces = "synthetic faces" if kind == "synthetic" else "FER2013"
-    return {"accuracy": metrics[split]["accuracy"], "split": split, "faces": faces}
-
-
-def provenance(run: str, config: dict, commit: str, data: Path | None) -> dict:
-    described = config["data"]
-    facts = {
-        "Run": run,
-        "Data": f"{described['kind']}, checksum {str(described.get('checksum', 'unknown'))[:12]}",
-        "Seed": str(config.get("seed", config.get("recipe", {}).get("seed", "unknown"))),
-        "Commit": commit,
-        "Made": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "With": ", ".join(f"{name} {version}" for name, version in fingerprint.versions().items()),
-    }
-    real = data and described["kind"] != "synthetic"
-    return {"facts": facts, "warning": "Contains FER2013 faces: do not publish." if real else ""}
-
-
-class Stamp:
-    """build/RUN/stamp.json: what the chapters and pages that lie there were made from."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.chapters: dict[str, dict] = {}
-        self.pages = ""
-        # Whatever else lies there says nothing: all is made anew.
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            stored = json.loads(path.read_text("utf-8"))
-            chapters = {name: dict(facts) for name, facts in stored["chapters"].items()}
-            self.chapters, self.pages = chapters, str(stored["pages"])
-
-    def holds(self, executed: Path, key: str) -> bool:
-        """Whether an executed notebook lies there as it was made, from what it would be made of."""
-        known = self.chapters.get(executed.stem, {})
-        made = [known.get("made")]
-        return (
-            known.get("key") == key and executed.is_file() and fingerprint.content(executed) == made
-        )
-
-    def add(self, executed: Path, key: str, seconds: float) -> None:
-        (made,) = fingerprint.content(executed)
-        self.chapters[executed.stem] = {"key": key, "made": made, "seconds": round(seconds, 1)}
-        self.write()
-
-    def write(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"chapters": self.chapters, "pages": self.pages}, indent=1))
-        os.replace(partial, self.path)
 
 
 def short(path: Path) -> str:

@@ -7,11 +7,15 @@ them (the overview only without FOLDER), nothing else does.
 from __future__ import annotations
 
 import base64
-import json
 import sys
 from pathlib import Path
 
-from fer_utils.report import ROOT, notebook
+import nbformat
+
+from fer_utils.commandline import run_command
+from fer_utils.report import ROOT, ReportError, fingerprint
+from fer_utils.report.notebook import answer_outputs, heading
+from fer_utils.runs import atomic
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
@@ -28,21 +32,23 @@ says whose network it is about. Chapters 3, 4 and 5 end on a panel: choose, and 
 def stored(root: Path = ROOT) -> dict[str, bytes]:
     """Every PNG of the stored notebooks, by the name that ``show`` gave it."""
     found = {}
-    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+    for path in fingerprint.chapters(root / "notebooks"):
+        for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
                 about = output.get("metadata", {}).get("image/png", {})
                 if "name" in about:
-                    found[about["name"]] = base64.b64decode("".join(output["data"]["image/png"]))
+                    found[about["name"]] = base64.b64decode(output.data["image/png"])
     return found
 
 
 def overview(root: Path = ROOT) -> str:
     """notebooks/README.md: the stored chapters' questions and answers."""
     parts = [OVERVIEW]
-    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        read = notebook.read(path)
-        parts.append(f"## [{read.number} · {read.title}]({path.name})\n\n{read.answer.source}\n")
+    for path in fingerprint.chapters(root / "notebooks"):
+        stored_notebook = nbformat.read(path, as_version=4)
+        title = heading(stored_notebook.cells[0].source, path.stem)
+        answer = answer_outputs(stored_notebook)[0].data["text/markdown"]
+        parts.append(f"## [{int(path.stem[:2])} · {title}]({path.name})\n\n{answer}\n")
     parts.append(
         "*These answers are the stored ones; `make figures` collects them. What they say of "
         "voters is computed from the FER+ votes, © Microsoft Corporation, MIT licence.*\n"
@@ -62,21 +68,24 @@ def sheet() -> bytes:
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    folder = Path(arguments[0]) if arguments else ROOT / "figures"
-    pictures = stored()
-    if missing := [name for name in CHOSEN if name not in pictures]:
-        told = f"no stored notebook shows {missing[0]!r}; refresh them: `make notebooks`"
-        print(f"figures: {told}", file=sys.stderr)
-        return 1
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in {**{n: pictures[n] for n in CHOSEN}, SHEET: sheet()}.items():
-        partial = folder / f".{name}.png"
-        partial.write_bytes(picture)
-        partial.replace(folder / f"{name}.png")
-    if not arguments:
-        (ROOT / "notebooks" / "README.md").write_text(overview(), "utf-8")
-    print(f"{len(CHOSEN) + 1} pictures in {folder}/")
-    return 0
+    return run_command("figures", lambda: write(Path(arguments[0]) if arguments else None))
+
+
+def write(folder: Path | None) -> None:
+    """Write the pictures into ``folder``; None: into figures/, and the overview too."""
+    found = stored()
+    missing = [name for name in CHOSEN if name not in found]
+    if missing:
+        raise ReportError(f"no stored notebook shows {missing[0]!r}; refresh: `make notebooks`")
+    pictures = {name: found[name] for name in CHOSEN} | {SHEET: sheet()}
+    target = folder or ROOT / "figures"
+    for name, picture in pictures.items():
+        with atomic(target / f"{name}.png") as partial:
+            partial.write_bytes(picture)
+    if folder is None:
+        with atomic(ROOT / "notebooks" / "README.md") as partial:
+            partial.write_text(overview(), "utf-8")
+    print(f"{len(pictures)} pictures in {target}/")
 
 
 if __name__ == "__main__":

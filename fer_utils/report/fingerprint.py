@@ -1,4 +1,4 @@
-"""Fingerprints by content: what chapters and pages were made from. Imports nothing large."""
+"""What chapters and pages are made from, as fingerprints of the content. Imports nothing large."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import platform
+import re
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 from fer_utils.report import ReportError
 
+NAME = r"\d\d_\w+"  # of a chapter
 PACKAGES = (
     "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
-    "papermill", "ipykernel", "typst", "pypandoc_binary",
+    "papermill", "ipykernel", "nbconvert", "typst", "pypandoc_binary",
 )  # fmt: skip
 
 
@@ -21,36 +24,54 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
-def content(*files: Path) -> list[str]:
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+def content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
-    """Relative path -> hash of every file below a folder; caches and half-written files aside."""
-    files = [
-        p for p in sorted(folder.glob(pattern))
-        if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith(".")
-    ]  # fmt: skip
-    return dict(zip((str(p.relative_to(folder)) for p in files), content(*files), strict=True))
+    """Relative path -> hash of every file below a folder.
+
+    What starts with a dot (half-written files, JupyterLab's checkpoints) and caches don't count.
+    """
+    found = {}
+    for path in sorted(folder.glob(pattern)):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
+        if path.is_file() and not hidden:
+            found[inside.as_posix()] = content(path)
+    return found
 
 
 def versions() -> dict[str, str]:
-    found = {package: metadata.version(package) for package in PACKAGES}
+    try:
+        found = {package: metadata.version(package) for package in PACKAGES}
+    except metadata.PackageNotFoundError as error:
+        raise ReportError(f"package {error.name} is missing: pip install -e .") from None
     return {"Python": platform.python_version(), **found}
 
 
-def runs_folder(root: Path) -> Path:
-    return Path(os.environ.get("FER_RUNS") or root / "runs")
+def run_folder(root: Path, name: str) -> Path:
+    """Where a run lies, as ``runs.Run.load`` looks for it: in FER_RUNS, else among the shipped."""
+    shipped = root / "runs" / name
+    own = Path(os.environ.get("FER_RUNS") or root / "runs") / name
+    return shipped if is_whole(shipped) and not own.is_dir() else own
+
+
+def is_whole(run: Path) -> bool:
+    return (run / "metrics.json").is_file()  # written last
 
 
 def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
-    """What every chapter depends on: module, runs, data, packages."""
+    """What every chapter depends on: module, runs, data and the order of its classes, packages.
+
+    Data are known by path, size and time: to read 300 MB takes longer than all the rest.
+    """
     module = tree(root / "fer_utils", "**/*.py")
-    module = {k: v for k, v in module.items() if not k.startswith("report" + os.sep)}
-    runs = {name: tree(runs_folder(root) / name) for name in {run, "synthetic"}}
-    sets = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
-    seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sets]
-    return digest(module, runs, seen, versions())
+    module = {name: hash for name, hash in module.items() if not name.startswith("report/")}
+    runs = {name: tree(run_folder(root, name)) for name in {run, "synthetic"}}
+    files = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
+    seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return digest(module, runs, seen, os.environ.get("FER_CLASSES"), versions())
 
 
 def notebook(path: Path) -> str:
@@ -62,8 +83,62 @@ def notebook(path: Path) -> str:
         raise ReportError(f"{path}: not a notebook (no cells with source and metadata)") from None
 
 
+def chapters(folder: Path) -> list[Path]:
+    """The chapters in a folder, NN_name.ipynb, in their order; copies and checkpoints aside."""
+    return sorted(p for p in folder.glob("*.ipynb") if re.fullmatch(NAME, p.stem))
+
+
 def read_json(path: Path):
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not readable as JSON ({error}); get it again") from None
+
+
+class Stamp:
+    """build/RUN/stamp.json: what the last call wrote there, and from what.
+
+    Attributes:
+        chapters: name -> ``key`` (what it was made from), ``made`` (its content), ``seconds``.
+        pages: what the pages were made from.
+        files: everything that was written, relative to the folder. No other file is ever removed.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.chapters: dict[str, dict] = {}
+        self.pages = ""
+        self.files: list[str] = []
+        # A stamp that can't be read says nothing: all is made anew.
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            stored = json.loads(path.read_text("utf-8"))
+            self.chapters = {name: dict(facts) for name, facts in stored["chapters"].items()}
+            self.pages, self.files = str(stored["pages"]), [str(name) for name in stored["files"]]
+
+    def holds(self, executed: Path, key: str) -> bool:
+        """Whether an executed notebook lies there as it was made, from what it would be made of."""
+        known = self.chapters.get(executed.stem, {})
+        current = known.get("key") == key and executed.is_file()
+        return current and known.get("made") == content(executed)
+
+    def add(self, executed: Path, key: str, seconds: float) -> None:
+        facts = {"key": key, "made": content(executed), "seconds": round(seconds, 1)}
+        self.chapters[executed.stem] = facts
+        self.write()
+
+    def replace_files(self, written: list[Path]) -> None:
+        """Remove what an earlier call wrote and this one did not; remember what this one wrote."""
+        folder = self.path.parent
+        now = sorted(path.relative_to(folder).as_posix() for path in written)
+        for name in set(self.files) - set(now):
+            if (folder / name).resolve().is_relative_to(folder):
+                (folder / name).unlink(missing_ok=True)
+        self.files = now
+        self.write()
+
+    def write(self) -> None:
+        partial = self.path.with_suffix(".partial")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        stored = {"chapters": self.chapters, "pages": self.pages, "files": self.files}
+        partial.write_text(json.dumps(stored, indent=1))
+        os.replace(partial, self.path)

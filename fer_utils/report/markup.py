@@ -1,4 +1,4 @@
-"""Markdown and formulas for both pages: pandoc reads them, typst draws the formulas.
+"""Markdown, formulas and tables for both pages: pandoc reads them, typst draws the formulas.
 
 In HTML a formula is an inline SVG drawn by the engine that sets the PDF, so it looks the same
 everywhere and needs neither script nor font; MathML stands beside it for screen readers.
@@ -6,12 +6,12 @@ everywhere and needs neither script nor font; MathML stands beside it for screen
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
 
 from fer_utils.report import TEMPLATES, ReportError
-from fer_utils.report.notebook import Block, Chapter
 
 READER = (
     "commonmark+tex_math_dollars+pipe_tables+strikeout+footnotes"
@@ -23,21 +23,9 @@ MATH = re.compile(
     r".*?</math>",
     re.DOTALL,
 )
-FORMULA_PAGES = """
-#set page(width: auto, height: auto, margin: 0pt, fill: none)
-#set text(size: 10pt, font: "New Computer Modern")
-#show math.equation.where(block: true): set par(leading: 0.9em)
-#show math.equation: set text(top-edge: "bounds", bottom-edge: "bounds")
-#let eq(alt, body) = {
-  body
-  context [#metadata((
-    measure(body).width.pt(),
-    measure(body).height.pt(),
-    measure([#box(width: 0pt, height: 100pt)#body]).height.pt() - 100,
-  )) <size>]
-  pagebreak(weak: true)
-}
-"""
+PAGE, CHARACTER, GAP = 453, 3.5, 12  # points: text width, and of the smallest size in tables
+MOST = 1000  # columns or rows that a cell of a table may span
+NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|–|—|", re.IGNORECASE)
 
 
 def pandoc(text: str, to: str) -> str:
@@ -45,80 +33,76 @@ def pandoc(text: str, to: str) -> str:
     import pypandoc
 
     command = [pypandoc.get_pandoc_path(), "--from", READER, "--to", to, "--mathml"]
-    command += ["--wrap=preserve", "--fail-if-warnings", f"--lua-filter={TEMPLATES / 'report.lua'}"]
+    command += ["--wrap=preserve", "--fail-if-warnings"]
+    command += [f"--lua-filter={TEMPLATES / 'markdown.lua'}"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise ReportError(" ".join(done.stderr.removeprefix("[WARNING] ").split()[:40]))
     return done.stdout
 
 
-def convert(blocks: list[Block], to: str, chapter: str) -> list[str]:
-    """Each block's Markdown, all in one call of pandoc; on failure the guilty cell is sought."""
+def convert(sources: list[str], where: list[str], to: str) -> list[str]:
+    """Each piece of Markdown as ``html`` or ``typst``, all in one call of pandoc.
+
+    Raises:
+        ReportError: one can't be converted; the message begins with its place in ``where``.
+    """
     # Formulas on one line: in Markdown a line that opens with '-' or '+' would begin a list.
     sources = [
-        re.sub(r"\$\$.+?\$\$", lambda m: " ".join(m[0].split()), b.source, flags=re.DOTALL)
-        for b in blocks
+        re.sub(r"\$\$.+?\$\$", lambda m: " ".join(m[0].split()), source, flags=re.DOTALL)
+        for source in sources
     ]
     try:
         whole = pandoc(f"\n\n{CUT}\n\n".join(sources), to)
     except ReportError:
-        for block, source in zip(blocks, sources, strict=True):
+        for place, source in zip(where, sources, strict=True):
             try:
                 pandoc(source, to)
             except ReportError as error:
-                raise ReportError(f"{chapter}, cell {block.cell}: {error}") from None
+                raise ReportError(f"{place}: {error}") from None
         raise
     pieces = re.split(rf"\n?(?:<p>)?{CUT}(?:</p>)?\n?", whole)
-    if len(pieces) != len(blocks):
-        raise ReportError(f"{chapter}: a Markdown cell leaves a code fence or a formula open")
+    if len(pieces) != len(sources):
+        raise ReportError("a Markdown cell leaves a code fence or a formula open")
+    if to == "html":
+        for place, piece in zip(where, pieces, strict=True):
+            check_formulas(piece, place)
     return [piece.strip() for piece in pieces]
 
 
-def typeset(chapters: list[Chapter]) -> dict[str, str]:
-    """Fill ``html`` and ``typst`` of every block that holds Markdown.
+def check_formulas(piece: str, place: str) -> None:
+    bare = re.sub(r"<(math|code|pre)\b.*?</\1>", "", piece, flags=re.DOTALL)
+    if left := re.search(r"[^\s<>]*(?:\$|\\[A-Za-z(\[])[^\s<>]*", bare):
+        raise ReportError(
+            f"{place}: {left[0]!r} is left of a formula that was not recognised; "
+            "write $…$ without inner spaces, or $$…$$"
+        )
 
-    Returns:
-        The glyphs that the formulas of the HTML share: id -> SVG symbol.
-    """
-    for chapter in chapters:
-        blocks = chapter.of("text", "answer", "figure")
-        level = 1
-        for block, html in zip(blocks, convert(blocks, "html", chapter.name), strict=True):
-            block.html = html
-            for found in map(int, re.findall(r"<h([1-6])\b", html)):
-                if not 2 <= found <= level + 1:
-                    raise ReportError(
-                        f"{chapter.name}, cell {block.cell}: a heading of level {found} follows "
-                        f"one of level {level}; a chapter has one '#', then levels go by one"
-                    )
-                level = found
-            bare = re.sub(r"<(math|code|pre)\b.*?</\1>", "", html, flags=re.DOTALL)
-            if left := re.search(r"[^\s<>]*(?:\$|\\[A-Za-z(\[])[^\s<>]*", bare):
-                raise ReportError(
-                    f"{chapter.name}, cell {block.cell}: {left[0]!r} is left of a formula that "
-                    "was not recognised; write $…$ without inner spaces, or $$…$$"
-                )
-        for block, typst in zip(blocks, convert(blocks, "typst", chapter.name), strict=True):
-            block.typst = typst
-    every = [block for chapter in chapters for block in chapter.blocks]
-    found = list(dict.fromkeys(key for block in every for key in MATH.findall(block.html)))
-    drawn, symbols = draw(found)
-    for block in every:
-        block.html = MATH.sub(lambda m: drawn[m.groups()].replace("⁂", m[0]), block.html)
-    return symbols
+
+# -- formulas -----------------------------------------------------------------------------------
+
+
+def draw_formulas(pieces: list[str]) -> tuple[list[str], str]:
+    """HTML pieces with every formula drawn, and the SVG symbols of the glyphs that they share."""
+    formulas = list(dict.fromkeys(key for piece in pieces for key in MATH.findall(piece)))
+    drawn, symbols = draw(formulas)
+
+    def replaced(found: re.Match) -> str:
+        return drawn[found.groups()].replace("⁂", found[0])
+
+    return [MATH.sub(replaced, piece) for piece in pieces], "".join(symbols.values())
 
 
 def draw(formulas: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
     """Each formula (display, escaped TeX) as HTML with a gap for its MathML; and the glyphs."""
-    import html
-
     import typst
 
     if not formulas:
         return {}, {}
     mark = {"block": "$$", "inline": "$"}
     lines = [f"{mark[kind]}{html.unescape(tex)}{mark[kind]}" for kind, tex in formulas]
-    source = (FORMULA_PAGES + pandoc("\n\n".join(lines), "typst")).encode()
+    preamble = (TEMPLATES / "fer-html" / "formulas.typ").read_text("utf-8")
+    source = (preamble + pandoc("\n\n".join(lines), "typst")).encode()
     pages = typst.compile(source, format="svg", ignore_system_fonts=True)
     sizes = typst.query(source, "<size>", field="value", ignore_system_fonts=True)
     drawn, symbols = {}, {}
@@ -138,13 +122,68 @@ def draw(formulas: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], d
     return drawn, symbols
 
 
-def front(values: dict) -> dict:
-    """The fixed sentences of the front page, by name; Markdown ones as blocks."""
-    text = (TEMPLATES / "front.md").read_text("utf-8")
-    parts = re.split(r"^# (.+)\n", text, flags=re.MULTILINE)[1:]
-    front: dict = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
-    front["abstract"] = front["abstract"].format(headline=front["headline"].format(**values))
-    for name in ("abstract", "limits"):
-        source = front[name]
-        front[name] = Block("text", 0, source, pandoc(source, "html"), pandoc(source, "typst"))
-    return front
+# -- tables -------------------------------------------------------------------------------------
+
+
+def table(source: str) -> dict:
+    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and its columns' ``widths``.
+
+    A cell is a dict: text, head, numeric (its column holds numbers), columns and rows it spans.
+
+    Raises:
+        ReportError: it can't fit the page, whatever wraps.
+    """
+    from bs4 import BeautifulSoup
+
+    rows, taken, columns = [], set(), {}
+    for y, row in enumerate(BeautifulSoup(source, "html.parser").find("table").find_all("tr")):
+        x = 0
+        rows.append([])
+        for item in row.find_all(["th", "td"]):
+            while (y, x) in taken:
+                x += 1
+            wide, high = (min(int(item.get(s, 1)), MOST) for s in ("colspan", "rowspan"))
+            taken |= {(y + dy, x + dx) for dy in range(high) for dx in range(wide)}
+            text = " ".join(item.get_text().split())
+            cell = {"text": "–" if text == "NaN" else text, "head": item.name == "th",
+                    "columns": wide, "rows": high, "numeric": False}  # fmt: skip
+            rows[-1].append(cell)
+            if wide == 1:
+                columns.setdefault(x, []).append(cell)
+            x += wide
+    head = [row for row in rows if all(cell["head"] for cell in row)]
+    body = [row for row in rows if not all(cell["head"] for cell in row)]
+    for column in columns.values():
+        values = [cell["text"] for cell in column if not cell["head"]]
+        if values and all(map(NUMBER.fullmatch, values)):
+            for cell in column:
+                cell["numeric"] = True
+    texts = [[cell["text"] for cell in columns[x]] for x in sorted(columns)]
+    return {"head": joined(head), "body": body, "widths": widths(texts)}
+
+
+def widths(columns: list[list[str]]) -> list[str]:
+    """Typst's widths of columns of texts: "auto" where all fit unwrapped, else shares in points."""
+
+    def points(texts: list[str]) -> float:
+        return max(map(len, texts)) * CHARACTER + GAP
+
+    full = [points(column) for column in columns]
+    least = [points([word for text in column for word in text.split(" ")]) for column in columns]
+    if sum(least) > PAGE:
+        raise ReportError(f"a table is wider than the page: {len(columns)} columns; show fewer")
+    if sum(full) <= PAGE:
+        return ["auto"] * len(columns)
+    share = (PAGE - sum(least)) / (sum(full) - sum(least))
+    return [f"{int(a + share * (b - a))}pt" for a, b in zip(least, full, strict=True)]
+
+
+def joined(head: list[list[dict]]) -> list[list[dict]]:
+    """pandas writes an index's name in a last row of its own: put it into the row above."""
+    if len(head) < 2 or len(head[-2]) != len(head[-1]):
+        return head
+    pairs = list(zip(head[-2], head[-1], strict=True))
+    if any(above["text"] and name["text"] for above, name in pairs):
+        return head
+    last = [{**above, "text": above["text"] + name["text"]} for above, name in pairs]
+    return [*head[:-2], last]

@@ -1,217 +1,264 @@
-"""An executed notebook as the blocks of a chapter; what can't become a page is refused here."""
+"""From an executed notebook to one that a template can walk: nbconvert's preprocessors.
+
+In their order (nbconvert's own ``TagRemovePreprocessor`` and others stand between them):
+
+- ``NumberCells``  numbers the cells as in the source notebook
+- ``ReadOutputs``  each output in the one form that pages carry; figures numbered, tables parsed
+- ``ReadChapter``  title and answer -> ``resources["chapter"]``
+- ``SetMarkdown``  all Markdown as HTML or Typst
+
+What can't become a page is refused here: ``ReportError`` with chapter and cell.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from fer_utils.report import ReportError
-from fer_utils.report.fingerprint import read_json
+from nbconvert.preprocessors import Preprocessor
+from nbformat import NotebookNode, from_dict
+from traitlets import Unicode
 
-PAGE, CHARACTER, GAP = 453, 3.5, 12  # points: text width, and of the smallest size in tables
-MOST = 1000  # columns or rows that a cell of a table may span
-HIDDEN = {"parameters", "injected-parameters", "remove-cell"}
-NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|–|—|", re.IGNORECASE)
+from fer_utils.report import ReportError, markup
 
-
-@dataclass
-class Block:
-    """One thing on a page, in reading order; ``html`` and ``typst`` are set by ``markup``."""
-
-    kind: str  # text · answer · code · print · figure · table
-    cell: int  # counted from 1 over all cells of the source notebook
-    source: str = ""  # Markdown (text, answer, a figure's caption), code, or printed text
-    html: str = ""
-    typst: str = ""
-    alt: str = ""
-    png: bytes = b""
-    name: str = ""
-    number: str = ""  # of a figure: "3.1"
-    inches: float = 0
-    rows: list[list[Cell]] = field(default_factory=list)
-    widths: list[str] = field(default_factory=list)
+WORDS, BULLETS, NUMBERS = 60, 3, 6  # at most, in an answer
+LONG_ANSWERS_STOP = False  # True: an answer over these limits fails the build
+VECTOR_LIMIT = 600_000  # bytes: a larger SVG holds more marks than print can show
 
 
-@dataclass
-class Cell:
-    text: str
-    head: bool
-    columns: int = 1
-    rows: int = 1
-    numeric: bool = False
-
-
-@dataclass
-class Chapter:
-    name: str  # 03_confusion_matrix
-    title: str  # its question
-    blocks: list[Block]
-
-    @property
-    def number(self) -> str:
-        return str(int(self.name[:2]))
-
-    def of(self, *kinds: str) -> list[Block]:
-        return [block for block in self.blocks if block.kind in kinds]
-
-    @property
-    def answer(self) -> Block:
-        return self.of("answer")[0]
-
-
-def read(path: Path) -> Chapter:
-    """An executed notebook's chapter.
-
-    Raises:
-        ReportError: no title or answer, a figure without alt text, an output that can't be set.
-    """
+@contextmanager
+def located(resources, cell: NotebookNode | None = None) -> Iterator[None]:
+    """Name the chapter, and the cell, in a ReportError raised meanwhile."""
     try:
-        return _chapter(path, read_json(path)["cells"])
-    except ReportError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise ReportError(
-            f"{path.stem}: not an executed notebook ({type(error).__name__}: {error})"
-        ) from None
+        yield
+    except ReportError as error:
+        name = resources["metadata"]["name"]
+        text = f"cell {cell.metadata.number}: {error}" if cell else str(error)
+        joint = ", " if text.startswith("cell ") else ": "
+        raise ReportError(f"{name}{joint}{text}") from None
 
 
-def _chapter(path: Path, cells: list[dict]) -> Chapter:
-    chapter = Chapter(path.stem, "", [])
-    number = 0
-    for cell in cells:
-        tags = set(cell["metadata"].get("tags", ()))
-        number += "injected-parameters" not in tags
-        source = "".join(cell["source"]).strip()
-        if tags & HIDDEN or not source:
-            continue
-        try:
-            blocks = list(_blocks(cell, source, tags, number))
-        except ReportError as error:
-            raise ReportError(f"{path.stem}, cell {number}: {error}") from None
-        for block in blocks:
-            last = chapter.blocks[-1] if chapter.blocks else None
-            if block.kind == "code" and last and last.kind == "code":
-                last.source += "\n\n" + block.source
-            else:
-                chapter.blocks.append(block)
-    first = chapter.blocks[0].source if chapter.blocks else ""
-    if not (title := re.match(r"# (?:\d+ *[·.:–-] *)?(.+)\n*", first)):
-        raise ReportError(f"{path.stem}, cell 1: expected a heading '# N · The question?'")
-    chapter.title = title[1].strip()
-    chapter.blocks[0].source = first[title.end() :]
-    if len(chapter.of("answer")) != 1:
-        raise ReportError(f"{path.stem}: expected one Markdown output of one cell tagged 'answer'")
-    for i, figure in enumerate(chapter.of("figure"), 1):
-        figure.number = f"{chapter.number}.{i}"
-    return chapter
+class NumberCells(Preprocessor):
+    """``cell.metadata.number``: from 1 over all cells of the source notebook."""
+
+    def preprocess(self, nb, resources):
+        number = 0
+        for cell in nb.cells:
+            number += "injected-parameters" not in cell.metadata.get("tags", ())
+            cell.metadata["number"] = number
+        return nb, resources
 
 
-def _blocks(cell: dict, source: str, tags: set[str], number: int):
-    if cell["cell_type"] == "markdown":
-        if cell.get("attachments"):
-            raise ReportError("attached pictures have no place here; draw it and show(…) it")
-        yield Block("text", number, source)
-    if cell["cell_type"] != "code":
-        return
-    if "remove-input" not in tags:
-        yield Block("code", number, source)
-    printed = ""
-    for output in cell["outputs"]:
-        if output["output_type"] == "stream":
-            printed += "".join(output["text"]) if output["name"] == "stdout" else ""
-        elif output["output_type"] == "error":
-            printed += f"{output['ename']}: {output['evalue']}\n"
-        else:
-            block = _shown(output, "answer" if "answer" in tags else "text", number)
-            if printed.strip() and block:
-                yield Block("print", number, printed.strip("\n"))
-                printed = ""
-            if block:
-                yield block
-    if printed.strip():
-        yield Block("print", number, printed.strip("\n"))
+class ReadOutputs(Preprocessor):
+    """Each output in the one form that pages carry: figure, Markdown, table or printed text.
 
-
-def _shown(output: dict, text: str, number: int) -> Block | None:
-    """The richest form of a displayed object that pages can carry."""
-    data = {kind: "".join(value) for kind, value in output["data"].items() if "json" not in kind}
-    if any("widget-view" in kind for kind in output["data"]):
-        return None  # pages show the static figure beside it
-    if "image/png" in data:
-        facts = output["metadata"].get("image/png", {})
-        png = base64.b64decode(data["image/png"])
-        if not (alt := str(facts.get("alt", "")).strip()):
-            raise ReportError("a figure without alt text; give one: show(figure, name, alt='…')")
-        if not png.startswith(b"\x89PNG") or min(size := _size(png)) < 2:
-            raise ReportError("an empty figure")
-        caption = str(facts.get("caption") or alt)
-        inches = facts.get("width", size[0] / 1.5) / 100
-        name = re.sub(r"[^\w.-]", "_", str(facts.get("name", "")))
-        return Block("figure", number, caption, alt=alt, png=png, name=name, inches=inches)
-    if "text/markdown" in data:
-        return Block(text, number, data["text/markdown"])
-    if "text/latex" in data:
-        return Block(text, number, f"$${data['text/latex'].strip().strip('$')}$$")
-    if "<table" in data.get("text/html", ""):
-        rows, widths = table(data["text/html"])
-        return Block("table", number, rows=rows, widths=widths)
-    if set(data) & {"text/html", "image/svg+xml", "image/jpeg"}:
-        kinds = ", ".join(sorted(data))
-        raise ReportError(f"an output of {kinds} can't be set; show a figure, table or Markdown")
-    return Block("print", number, data["text/plain"]) if data.get("text/plain") else None
-
-
-def _size(png: bytes) -> tuple[int, int]:
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-
-
-def table(html: str) -> tuple[list[list[Cell]], list[str]]:
-    """The first table of a DataFrame's HTML, and its columns' widths for the PDF.
-
-    Cells in columns of numbers are ``numeric``; widths are "auto" where the table fits unwrapped.
-
-    Raises:
-        ReportError: it can't fit the page, whatever wraps.
+    A figure's metadata gain ``number`` ("3.1"), ``caption``, ``inches`` and ``file``; a table's
+    output gains ``metadata.table``. ``resources["figure_files"]`` holds the figures' files for print,
+    ``resources["picture"]`` the first PNG.
     """
-    from bs4 import BeautifulSoup
 
-    rows, taken, columns = [], set(), {}
-    for y, row in enumerate(BeautifulSoup(html, "html.parser").find("table").find_all("tr")):
-        x = 0
-        rows.append([])
-        for item in row.find_all(["th", "td"]):
-            while (y, x) in taken:
-                x += 1
-            wide, high = (min(int(item.get(s, 1)), MOST) for s in ("colspan", "rowspan"))
-            taken |= {(y + dy, x + dx) for dy in range(high) for dx in range(wide)}
-            text = " ".join(item.get_text().split())
-            cell = Cell("–" if text == "NaN" else text, item.name == "th", wide, high)
-            rows[-1].append(cell)
-            if wide == 1:
-                columns.setdefault(x, []).append(cell)
-            x += wide
-    heads = [row for row in rows if all(cell.head for cell in row)]
-    for above, names in zip(heads[-2:-1], heads[-1:], strict=False):  # the index's names
-        pairs = list(zip(above, names, strict=False))
-        if len(above) == len(names) and not any(a.text and b.text for a, b in pairs):
-            for cell, name in pairs:
-                cell.text += name.text
-            rows.remove(names)
-    for column in columns.values():
-        values = [cell for cell in column if not cell.head]
-        if values and all(NUMBER.fullmatch(cell.text) for cell in values):
-            for cell in column:
-                cell.numeric = True
-    texts = [[cell.text for cell in columns[x]] for x in sorted(columns)]
-    full = [max(map(len, column)) * CHARACTER + GAP for column in texts]
-    least = [
-        max(len(w) for t in column for w in t.split(" ")) * CHARACTER + GAP for column in texts
+    def preprocess(self, nb, resources):
+        resources["figure_files"] = {}
+        cells = []
+        for cell in nb.cells:
+            with located(resources, cell):
+                if cell.get("attachments"):
+                    raise ReportError("attached pictures have no place here; draw and show(…) it")
+                if cell.cell_type == "code":
+                    found = (self.read(output, resources) for output in cell.outputs)
+                    cell.outputs = [output for output in found if output]
+            if cells and silent(cells[-1]) and shows_code(cell):
+                cell.source = f"{cells.pop().source}\n\n{cell.source}"
+            cells.append(cell)
+        nb.cells = cells
+        return nb, resources
+
+    def read(self, output, resources) -> NotebookNode | None:
+        if output.output_type == "stream":
+            shown = output.name == "stdout" and output.text.strip()
+            return printed(output.text.strip("\n")) if shown else None
+        if output.output_type == "error":
+            return printed(f"{output.ename}: {output.evalue}")
+        if any("widget-view" in kind for kind in output.data):
+            return None  # pages show the static figure beside it
+        data = {kind: text for kind, text in output.data.items() if "json" not in kind}
+        if "image/png" in data:
+            return self.figure(data["image/png"], output.metadata.get("image/png", {}), resources)
+        if "text/markdown" in data:
+            return display("text/markdown", data["text/markdown"])
+        if "text/latex" in data:
+            return display("text/markdown", f"$${data['text/latex'].strip().strip('$')}$$")
+        if "<table" in data.get("text/html", ""):
+            return display("text/html", "", table=markup.table(data["text/html"]))
+        if set(data) & {"text/html", "image/svg+xml", "image/jpeg"}:
+            kinds = ", ".join(sorted(data))
+            raise ReportError(f"an output of {kinds} can't be set; show a figure or a table")
+        return printed(data["text/plain"]) if data.get("text/plain") else None
+
+    def figure(self, encoded: str, about: dict, resources) -> NotebookNode:
+        png = base64.b64decode(encoded)
+        size = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+        alt = str(about.get("alt", "")).strip()
+        if not alt:
+            raise ReportError("a figure without alt text; give one: show(figure, name, alt='…')")
+        if not png.startswith(b"\x89PNG") or min(size) < 2:
+            raise ReportError("an empty figure")
+        number = f"{int(resources['metadata']['name'][:2])}.{len(resources['figure_files']) + 1}"
+        suffix, content = self.print_version(str(about.get("name")), png, resources)
+        resources["figure_files"][f"{number}.{suffix}"] = content
+        resources.setdefault("picture", "".join(encoded.split()))
+        facts = {
+            "number": number, "file": f"{number}.{suffix}", "alt": alt,
+            "caption": str(about.get("caption") or alt),
+            "inches": about.get("width", size[0] / 1.5) / 100,
+        }  # fmt: skip
+        return display("image/png", "".join(encoded.split()), figure=facts)
+
+    def print_version(self, name: str, png: bytes, resources) -> tuple[str, bytes]:
+        """The SVG that ``show`` kept beside this very PNG, unless it is too large; else the PNG."""
+        kept = Path(resources["figures"]) / f"{name}.svg"
+        if kept.is_file() and kept.stat().st_size <= VECTOR_LIMIT:
+            beside = kept.with_suffix(".png")
+            if beside.is_file() and beside.read_bytes() == png:
+                return "svg", kept.read_bytes()
+        return "png", png
+
+
+def display(kind: str, text: str, **metadata) -> NotebookNode:
+    return from_dict({"output_type": "display_data", "data": {kind: text}, "metadata": metadata})
+
+
+def printed(text: str) -> NotebookNode:
+    return display("text/plain", text)
+
+
+def shows_code(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and not cell.metadata.get("transient")
+
+
+def silent(cell: NotebookNode) -> bool:
+    """A cell of code alone: it is shown together with the next one."""
+    return shows_code(cell) and not cell.outputs
+
+
+class ReadChapter(Preprocessor):
+    """``resources["chapter"]``, a dict: name, number, title, answer (Markdown), code, picture.
+
+    ``faults`` tells where the answer is too long; the picture is the first figure's PNG.
+    """
+
+    def preprocess(self, nb, resources):
+        name = resources["metadata"]["name"]
+        with located(resources):
+            answers = [output.data.get("text/markdown", "") for output in answer_outputs(nb)]
+            if len(answers) != 1 or not answers[0]:
+                raise ReportError("expected one Markdown output of one cell tagged 'answer'")
+            faults = answer_faults(answers[0])
+            if faults and LONG_ANSWERS_STOP:
+                raise ReportError(f"the answer has {', '.join(faults)}")
+        title = heading(nb.cells[0].source, name)
+        nb.cells[0].source = nb.cells[0].source.partition("\n")[2]
+        resources["chapter"] = {
+            "name": name, "number": str(int(name[:2])), "title": title, "answer": answers[0],
+            "faults": faults, "picture": resources.get("picture", ""),
+            "code": "\n\n".join(cell.source for cell in nb.cells if shows_code(cell)),
+        }  # fmt: skip
+        return nb, resources
+
+
+def answer_outputs(nb: NotebookNode) -> list[NotebookNode]:
+    answers = [cell for cell in nb.cells if "answer" in cell.metadata.get("tags", ())]
+    return [output for cell in answers for output in cell.get("outputs", ())]
+
+
+def heading(source: str, name: str) -> str:
+    """The title of chapter ``name``, from its first cell."""
+    found = re.match(r"# (?:\d+ *[·.:–-] *)?(.+)", source)
+    if not found:
+        raise ReportError(f"{name}: expected '# N · The question?' at the top of its first cell")
+    return found[1].strip()
+
+
+def answer_faults(answer: str) -> list[str]:
+    """What is too much in an answer's Markdown: at most three bullets, 60 words, six numbers.
+
+    A word holds a letter or digit. A number begins a word or stands after a bracket or sign, so
+    FER2013 and layer4 are none; nor is 2019, the report that chapters compare with.
+    """
+    bullets = len(re.findall(r"^ *(?:[-*+]|\d+[.)]) ", answer, re.MULTILINE))
+    plain = re.sub(r"^ *\d+[.)] ", "", answer, flags=re.MULTILINE)
+    words = sum(bool(re.search(r"\w", word)) for word in plain.split())
+    numbers = [n for n in re.findall(r"(?<![\w.,])\d[\d.,]*", plain) if n.strip(".,") != "2019"]
+    counted = [
+        (bullets, BULLETS, "bullets"),
+        (words, WORDS, "words"),
+        (len(numbers), NUMBERS, "numbers"),
     ]
-    if sum(least) > PAGE:
-        raise ReportError(f"a table is wider than the page: {len(texts)} columns; show fewer")
-    if sum(full) <= PAGE:
-        return rows, ["auto"] * len(texts)
-    share = (PAGE - sum(least)) / (sum(full) - sum(least))
-    return rows, [f"{int(a + share * (b - a))}pt" for a, b in zip(least, full, strict=True)]
+    return [f"{n} {what} (at most {most})" for n, most, what in counted if n > most]
+
+
+def short_answer(answer: str) -> str:
+    """The sentence of an answer that tells the finding: the first with 'we find', else the first."""
+    paragraphs = re.sub(r"^ *[-*+] ", "\n", answer, flags=re.MULTILINE)
+    sentences = re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z*])", paragraphs.strip())
+    sentences = [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
+    finding = [sentence for sentence in sentences if re.search(r"[Ww]e find", sentence)]
+    return next(iter([*finding, *sentences]))
+
+
+class SetMarkdown(Preprocessor):
+    """Markdown cells, outputs and captions as HTML or Typst, in one call of pandoc.
+
+    In HTML, formulas are drawn; ``resources["glyphs"]`` holds the symbols that they share.
+    """
+
+    to = Unicode("html", help="'html' or 'typst'").tag(config=True)
+
+    def preprocess(self, nb, resources):
+        known = {chapter["name"] for chapter in resources["chapters"]}
+        holders = list(markdown(nb))
+        sources = [holder[key] for _, holder, key in holders]
+        where = [f"cell {cell.metadata.number}" for cell, _, _ in holders]
+        with located(resources):
+            for source, place in zip(sources, where, strict=True):
+                check_links(source, place, known)
+            pieces = markup.convert(sources, where, self.to)
+            if self.to == "html":
+                check_levels(pieces, where)
+                pieces, resources["glyphs"] = markup.draw_formulas(pieces)
+        for (_, holder, key), piece in zip(holders, pieces, strict=True):
+            holder[key] = piece
+        return nb, resources
+
+
+def markdown(nb: NotebookNode) -> Iterator[tuple[NotebookNode, dict, str]]:
+    """Where Markdown stands in a notebook: (cell, dict that holds it, its key there)."""
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            yield cell, cell, "source"
+        for output in cell.get("outputs", ()):
+            if "text/markdown" in output.data:
+                yield cell, output.data, "text/markdown"
+            elif "figure" in output.metadata:
+                yield cell, output.metadata.figure, "caption"
+
+
+def check_links(source: str, place: str, known: set[str]) -> None:
+    for name in re.findall(r"\]\((\w+)\.ipynb\)", source):
+        if name not in known:
+            raise ReportError(f"{place}: a link leads to {name}.ipynb, which is no chapter")
+
+
+def check_levels(pieces: list[str], where: list[str]) -> None:
+    level = 1
+    for piece, place in zip(pieces, where, strict=True):
+        for found in map(int, re.findall(r"<h([1-6])\b", piece)):
+            if not 2 <= found <= level + 1:
+                raise ReportError(
+                    f"{place}: a heading of level {found} follows one of level {level}; "
+                    "a chapter has one '#', then levels go by one"
+                )
+            level = found

@@ -175,10 +175,12 @@ def log_posterior(action_units, preset: Preset, perception: float = 0.0) -> np.n
     around 0, where missing), cut off at 0 and 1. The integral over intensity is a sum of 24.
 
     Args:
-        perception: sd of the observer's own error, on top of the generator's cross-talk.
+        perception: sd of the observer's own error, independent of the generator's cross-talk,
+            so that their variances add.
     """
     a = torch.as_tensor(np.asarray(action_units, dtype=np.float64))[:, None, :]
-    sd = max(preset.cross_talk, perception, 0.01)  # below that, the sum of 24 is too coarse
+    sd = float(np.hypot(preset.cross_talk, perception))
+    sd = max(sd, 0.01)  # below that, the sum of 24 is too coarse
 
     def density(a, mean):
         inside = torch.exp(-0.5 * ((a - mean) / sd) ** 2) / (sd * (2 * torch.pi) ** 0.5)

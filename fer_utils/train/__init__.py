@@ -1,26 +1,23 @@
 """Fit a network and write it as a run: ``python -m fer_utils.train --run NAME``.
 
-- ``fit``          the loop, to be read from top to bottom
-- ``recipe``       what can be chosen, the two recipes of the report, optimiser and learning rate
-- ``augment``      an epoch's chance, and what it does to a batch of faces
-- ``progress``     what a fit says while it works
-- ``processes``    several processes or hosts, by torch's own engine
+- ``loop``         the fit, to be read from top to bottom
+- ``recipe``       what can be chosen, the two recipes of the report, optimiser, augmentation
 - ``checkpoint``   what is kept after each epoch, and gone on from
-- ``whole``        a whole run: fit, stored weights, scores, and the ledger of PrivateTest
-- ``epochs``       what choosing the epoch on PrivateTest would have given
+- ``distributed``  several processes or hosts, by torch's own engine
+- ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest, progress
 
-It imports with numpy, torch and safetensors alone.
+It needs torch, safetensors, tqdm and the readers' numpy, pandas and Pillow, nothing of the report.
 """
 
-from fer_utils.train.augment import augment, draws
-from fer_utils.train.loop import evaluate, fit, to_device
-from fer_utils.train.pipeline import make_run, score
-from fer_utils.train.progress import progress_line
+from fer_utils.train.loop import best_precision, evaluate, fit, to_device
+from fer_utils.train.pipeline import make_run, progress_line, score
 from fer_utils.train.recipe import (
     EPOCHS_SYNTHETIC,
     RECIPES,
     Recipe,
     TrainingError,
+    augment,
+    epoch_rng,
     learning_rate,
     make_optimiser,
 )

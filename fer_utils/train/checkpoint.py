@@ -1,68 +1,70 @@
-"""A checkpoint: model, running mean, optimiser and history after each epoch, nothing pickled."""
+"""What is kept after each epoch, and what it was begun with: nothing goes on with other faces."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import hashlib
+import io
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from fer_utils import runs
+from fer_utils.data import Faces
 from fer_utils.data.faces import reason
-from fer_utils.train.recipe import Recipe, TrainingError
+from fer_utils.train.recipe import TrainingError
 
 
-def keep(path: Path | None, model, mean, optimiser, recipe: Recipe, history: list[dict]) -> None:
-    """Write the state after an epoch; ``mean`` is the model itself where none is kept."""
+def fingerprint(faces: Faces) -> str:
+    """Hex digest of pixels, labels and splits."""
+    splits = hashlib.sha256("\n".join(faces.split).encode())
+    return faces.checksum() + splits.hexdigest()
+
+
+def save_checkpoint(path: Path | None, begun: dict, model, mean, optimiser, history) -> None:
+    """Write the state after an epoch, whole or not at all.
+
+    Args:
+        begun: what the fit must go on with: recipe, faces, classes, precision, processes.
+        mean: the running mean of the weights; the model itself where none is kept.
+    """
     if path is None:
         return
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    if mean is not model:
-        tensors |= {f"mean.{k}": v for k, v in mean.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        for key, value in state.items():
-            if value is not None:
-                tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
-    about = {"recipe": json.dumps(asdict(recipe)), "history": json.dumps(history)}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    runs.save_tensors(path, tensors, about)
+    state = {
+        "begun": begun, "history": history,
+        "model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(),
+    }  # fmt: skip
+    whole = io.BytesIO()  # torch would turn a full disk into an error of its own
+    torch.save(state, whole)
+    with runs.atomic(path) as partial:
+        partial.write_bytes(whole.getbuffer())
 
 
-def restore(path: Path | None, model, mean, optimiser, recipe: Recipe) -> list[dict]:
+def load_checkpoint(path: Path | None, begun: dict, model, mean, optimiser) -> list[dict]:
     """Put the state of a checkpoint back; returns its history, empty where there is none.
 
     Raises:
-        TrainingError: it was begun with another recipe, or is damaged.
+        TrainingError: it was begun with something else, or is damaged.
     """
     if path is None or not path.exists():
         return []
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        if json.loads(about["recipe"]) != asdict(recipe):
-            raise TrainingError(
-                f"{path}: begun with another recipe; finish it with that one or remove the folder"
-            )
-        stored = load_file(path)
-
-        def part(name: str) -> dict:
-            return {k[len(name) :]: v for k, v in stored.items() if k.startswith(name)}
-
-        model.load_state_dict(part("model."))
-        if mean is not model:
-            mean.load_state_dict(part("mean."))
-        state: dict = {}
-        for key, value in part("optimiser.").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-        return json.loads(about["history"])
-    except TrainingError:
-        raise
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        other = [name for name, value in begun.items() if state["begun"].get(name) != value]
+        if not other:
+            model.load_state_dict(state["model"])
+            mean.load_state_dict(state["mean"])
+            optimiser.load_state_dict(state["optimiser"])
+            return list(state["history"])
+        said = [difference(name, state["begun"].get(name), begun[name]) for name in other]
     except Exception as error:  # whatever a damaged file makes of itself
         raise TrainingError(
             f"{path}: not a usable checkpoint ({reason(error)}); remove it"
         ) from error
+    raise TrainingError(
+        f"{path.parent}: begun with other {', '.join(said)}; go on with those, or remove the folder"
+    )
+
+
+def difference(name: str, old, new) -> str:
+    """``epochs (30, now 40)``; of faces and classes the name alone."""
+    return name if name in ("faces", "classes") else f"{name} ({old}, now {new})"

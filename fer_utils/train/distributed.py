@@ -58,12 +58,15 @@ class Processes:
                 )
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def started(device: str):
     """The processes that torchrun started, joined for the block; yields (Processes, device)."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Processes(), device
+        yield ALONE, device
         return
     cuda = device.startswith("cuda")
     if cuda:

@@ -7,8 +7,11 @@ last epoch as if nothing had happened.
 from __future__ import annotations
 
 import copy
+import ctypes
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fer_utils import runs
-from fer_utils.anatomy import chunk_size, keep_memory
 from fer_utils.data import Faces
-from fer_utils.train.augment import augment, draws, mix
-from fer_utils.train.checkpoint import keep, restore
-from fer_utils.train.distributed import Processes
+from fer_utils.inspection import chunk_size, explained
+from fer_utils.train.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from fer_utils.train.distributed import ALONE, Processes
 from fer_utils.train.recipe import (
-    TAUGHT,
     Recipe,
     TrainingError,
-    follow,
+    augment,
+    epoch_rng,
     learning_rate,
     make_optimiser,
+    mix,
+    update_ema,
 )
 
 SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, as many as PublicTest
@@ -37,7 +41,7 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
     checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
-    group: Processes = Processes(), answers: Tensor | None = None,  # noqa: B008
+    group: Processes = ALONE, teachers: Sequence[nn.Module] = (),
 ) -> list[dict]:  # fmt: skip
     """Fit ``model`` in place to the Training faces.
 
@@ -46,10 +50,10 @@ def fit(
         checkpoint: file that is written after each epoch and, where it exists, gone on from.
         precision: ``float32``, or ``bfloat16`` for autocast.
         progress: called with a dict after every 16th step and every epoch.
-        each: called after every epoch with its number and the network that was scored.
+        each: called after every epoch with its row of the history and the network scored.
         group: this process among several; the first alone scores, writes and reports.
-        answers: a teacher's probabilities of the labelled Training faces (n, classes): they are
-            learned beside the labels (Hinton et al. 2015, arXiv:1503.02531).
+        teachers: networks in eval mode; what they answer, on average, of the same augmented
+            faces is learned beside the labels (Beyer et al. 2022, arXiv:2106.05237).
 
     Returns:
         a row an epoch: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy (nats and
@@ -57,50 +61,55 @@ def fit(
         eval mode, of the weights' running mean where there is one), learning_rate, seconds.
 
     Raises:
-        TrainingError: the loss is no longer a number; the last epoch's checkpoint stays.
+        TrainingError: the loss is no longer a number (the last epoch's checkpoint stays), or the
+            checkpoint was begun with another recipe, other faces, precision or processes.
     """
     keep_memory(device)
-    train = labelled(faces.of("Training"))
-    images, labels = to_device(train, device)
-    outputs = output_size(model.to(device))
-    targets = F.one_hot(labels, outputs).float()
-    if answers is not None:
-        targets = targets.lerp(answers.to(device), TAUGHT)
-    weights = None
-    if recipe.balance:
-        weights = len(labels) / (outputs * labels.bincount(minlength=outputs).clamp(min=1)).float()
-    sample = torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:SAMPLE]).to(device)
+    images, labels = to_device(labelled(faces.of("Training")), device)
     valid = to_device(labelled(faces.of("PublicTest")), device)
+    sample = torch.from_numpy(np.random.default_rng(0).permutation(len(labels))[:SAMPLE]).to(device)
+    targets = F.one_hot(labels, len(faces.classes)).float()
+    weights = len(labels) / (targets.shape[1] * targets.sum(0).clamp(min=1))
+    weights = weights if recipe.balance else None
 
-    model = model.to(device, memory_format=torch.channels_last)
+    layout = memory_layout(model.to(device))
+    model = model.to(memory_format=layout)
     mean = copy.deepcopy(model) if recipe.ema else model
     optimiser = make_optimiser(model, recipe)
-    batches = max(1, len(train) // recipe.batch)  # the odd faces of an epoch wait for the next
-    history = restore(checkpoint, model, mean, optimiser, recipe)
+    begun = {
+        **asdict(recipe), "faces": fingerprint(faces), "classes": list(faces.classes),
+        "precision": precision, "processes": group.count,
+    }  # fmt: skip
+    history = load_checkpoint(checkpoint, begun, model, mean, optimiser)
     group.check(recipe, len(history))
+    network = group.wrap(model)
+    batches = max(1, len(labels) // recipe.batch)  # the odd faces of an epoch wait for the next
+    autocast = torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16")
+
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
-        order, chance = draws(len(train), recipe, epoch)
-        model.train()
-        network = group.wrap(model)
+        order, random = epoch_rng(len(labels), recipe, epoch)
+        network.train()
         for step in range(batches):
             rate = learning_rate(recipe, epoch - 1 + step / batches)
             for part in optimiser.param_groups:
                 part["lr"] = rate
             pick = group.share(order[step * recipe.batch : (step + 1) * recipe.batch])
             x = runs.scale(images[pick.to(device)], **scale)
-            x, y = augment(x, chance[pick].to(device), recipe), targets[pick.to(device)]
+            x, y = augment(x, random[pick].to(device), recipe), targets[pick.to(device)]
             if recipe.mixup:
-                x, y = mix(x, y, chance[pick, 10].to(device))
-            x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16"):
+                x, y = mix(x, y, random[pick, 10].to(device))
+            x = x.contiguous(memory_format=layout)
+            with autocast:
                 logits = network(x)
+                if teachers:
+                    y = torch.lerp(y, mean_answer(teachers, x), recipe.teacher_share)
             loss = F.cross_entropy(logits.float(), y, weights, label_smoothing=recipe.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             if recipe.ema:
-                follow(mean, model, recipe.ema, (epoch - 1) * batches + step)
+                update_ema(mean, model, recipe.ema, (epoch - 1) * batches + step)
             if step % 16 == 15 or step + 1 == batches:  # reading the loss waits for the device
                 last = loss.item()
                 if not math.isfinite(last):
@@ -125,31 +134,41 @@ def fit(
         if progress:
             progress(history[-1])
         if each:
-            each(epoch, mean)
-        keep(checkpoint, model, mean, optimiser, recipe, history)
+            each(history, mean)
+        save_checkpoint(checkpoint, begun, model, mean, optimiser, history)
     if recipe.ema:
         model.load_state_dict(mean.state_dict())
     return history
 
 
 @torch.no_grad()
+def mean_answer(teachers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Probabilities (b, classes), the mean of several networks'."""
+    return torch.stack([teacher(x).float().softmax(1) for teacher in teachers]).mean(0)
+
+
+@torch.no_grad()
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, scale: dict) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy of uint8 images, in eval mode."""
-    model.eval()
     loss = right = 0.0
     size = chunk_size(images)
-    for x, y in zip(images.split(size), labels.split(size), strict=True):
-        logits = model(runs.scale(x, **scale).contiguous(memory_format=torch.channels_last))
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
-        right += (logits.argmax(1) == y).sum().item()
+    with explained(model) as net:
+        for x, y in zip(images.split(size), labels.split(size), strict=True):
+            logits = net(runs.scale(x, **scale))
+            loss += F.cross_entropy(logits, y, reduction="sum").item()
+            right += (logits.argmax(1) == y).sum().item()
     return loss / len(labels), right / len(labels)
 
 
 @torch.no_grad()
-def output_size(model: nn.Module) -> int:
-    """How many classes the network answers with."""
-    blank = next(model.parameters()).new_zeros(1, 1, 48, 48)
-    return model.eval()(blank).shape[1]
+def memory_layout(model: nn.Module) -> torch.memory_format:
+    """Channels-last, which is quicker, but for a network that flattens by ``view``."""
+    blank = next(model.parameters()).new_zeros(2, 1, 48, 48)
+    try:
+        model.eval()(blank.to(memory_format=torch.channels_last))
+    except RuntimeError:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def labelled(faces: Faces) -> Faces:
@@ -161,22 +180,27 @@ def to_device(faces: Faces, device: str) -> tuple[Tensor, Tensor]:
     return images.to(device), torch.from_numpy(faces.labels).to(device)
 
 
-def fastest_precision(network: type[nn.Module], device: str) -> str:
-    """``bfloat16`` where one small step is quicker in it than in float32 (processors differ)."""
-    model = network().to(device, memory_format=torch.channels_last)
-    x = torch.zeros(8, 1, 48, 48, device=device)
+def best_precision(device: str) -> str:
+    """``bfloat16`` where the processor has units for it, else ``float32``."""
+    if device.startswith("cuda"):
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        x86 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        has_units = device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in x86)
+    return "bfloat16" if has_units else "float32"
 
-    def seconds(half: bool) -> float:
-        best = math.inf
-        for _ in range(2):
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            with torch.autocast(device.split(":")[0], torch.bfloat16, half):
-                model(x).float().sum().backward()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - started)
-        return best
 
-    return "bfloat16" if seconds(True) < seconds(False) else "float32"
+def keep_memory(device: str) -> None:
+    """Let a loop on the CPU that frees maps of many megabytes at every step keep their memory.
+
+    glibc hands large freed blocks back to the system, and then every step faults its pages in
+    anew; the process stays as large as it was at its largest. Nothing happens elsewhere.
+    """
+    if device != "cpu":
+        return
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 2**31 - 1)  # M_MMAP_THRESHOLD
+    except (OSError, AttributeError):
+        pass

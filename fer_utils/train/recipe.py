@@ -1,51 +1,87 @@
-"""How a network is fitted: what can be chosen, and the two recipes of the report."""
+"""How a network is fitted: what can be chosen, the two recipes of the report, augmentation.
+
+Every field of ``Recipe`` is an option of ``python -m fer_utils.train``, with its help and its
+bounds. All that is random in an epoch is drawn by ``epoch_rng`` from (seed, epoch) alone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
-class TrainingError(RuntimeError):
-    """Training can't start or go on: one line."""
+class TrainingError(ValueError):
+    """Training cannot start or go on: one line."""
+
+
+ABOVE_0 = ("above 0", lambda value: 0 < value < math.inf)
+FROM_0 = ("0 or more", lambda value: 0 <= value < math.inf)
+FROM_0_TO_1 = ("0 or more and below 1", lambda value: 0 <= value < 1)
+ANY = ("", lambda value: True)
+
+
+def one_of(*names: str):
+    return " or ".join(names), lambda value: value in names
+
+
+def setting(default, check, help: str):
+    """A field of ``Recipe``: default, (bounds in words, test of a value), what it is."""
+    return field(default=default, metadata={"check": check, "help": help})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is fitted; every field is an option of the command line."""
+    """How a network is fitted. Raises ValueError for a value out of its bounds."""
 
-    network: str = "FerCNN"
-    epochs: int = 30
-    batch: int = 128  # faces a step, over all processes together
-    optimiser: str = "sgd"  # Nesterov momentum 0.9; or adam
-    learning_rate: float = 0.05  # its peak
-    schedule: str = "linear"  # one epoch up, then linearly to 0; or constant
-    weight_decay: float = 5e-4
-    smoothing: float = 0.1  # of the labels: Szegedy et al. 2016, arXiv:1512.00567
-    rotate: float = 12.0  # degrees, uniform in ± this
-    zoom: float = 0.12  # relative size, uniform in 1 ± this
-    shift: float = 0.17  # of the image's half-width, uniform in ± this
-    flip: bool = True  # left and right change places in every second epoch
-    erase: float = (
-        0.0  # share of the faces that lose a rectangle: Zhong et al. 2020, arXiv:1708.04896
+    network: str = setting("FerCNN", ANY, "another than FerCNN is a --variant of a run")
+    epochs: int = setting(30, ABOVE_0, "passes over the Training faces (10 on synthetic faces)")
+    batch: int = setting(128, ABOVE_0, "faces a step, over all processes together")
+    optimiser: str = setting("sgd", one_of("sgd", "adam"), "sgd has Nesterov momentum 0.9")
+    learning_rate: float = setting(0.05, ABOVE_0, "its peak")
+    schedule: str = setting("linear", one_of("linear", "constant"), "one epoch up, then to 0")
+    weight_decay: float = setting(5e-4, FROM_0, "of kernels and matrices")
+    smoothing: float = setting(0.1, FROM_0_TO_1, "of the labels (Szegedy 2016, arXiv:1512.00567)")
+    rotate: float = setting(12.0, FROM_0, "degrees, at most, to either side")
+    zoom: float = setting(0.12, FROM_0_TO_1, "relative size, at most, up or down")
+    shift: float = setting(0.17, FROM_0, "of the half-width, at most, each way")
+    flip: bool = setting(True, ANY, "mirror every face in every second epoch")
+    erase: float = setting(
+        0.0, FROM_0, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
     )
-    mixup: float = 0.0  # α of the Beta that mixes two faces: Zhang et al. 2018, arXiv:1710.09412
-    balance: bool = False  # weigh the loss by the inverse of a class's frequency
-    ema: float = 0.0  # share that the running mean of the weights keeps a step; 0: no mean
-    seed: int = 0
-    teachers: str = "none"  # or fits of the run whose answers are learned too: "main,seed-1"
+    mixup: float = setting(
+        0.0, FROM_0, "alpha of the Beta that mixes two faces (Zhang 2018, arXiv:1710.09412)"
+    )
+    balance: bool = setting(False, ANY, "weigh the loss by the inverse frequency of a class")
+    ema: float = setting(0.0, FROM_0_TO_1, "share that the weights' running mean keeps a step")
+    seed: int = setting(0, FROM_0, "of first weights, order and augmentation")
+    teachers: str = setting(
+        "none", ANY, "VARIANT,VARIANT whose answers are learned (main: the run)"
+    )
+    teacher_share: float = setting(0.7, FROM_0_TO_1, "of their answers in what is learned")
+
+    def __post_init__(self):
+        for item in fields(self):
+            expected, within = item.metadata["check"]
+            value = getattr(self, item.name)
+            if not within(value):
+                raise ValueError(f"{item.name.replace('_', '-')} {value}: expected {expected}")
 
 
-# The student report's own: Adam at 1e-4, batches of 128 and nothing else.
+# The recipe of the 2019 report: Adam at 1e-4, batches of 128 and nothing else.
 ORIGINAL = Recipe(
     optimiser="adam", learning_rate=1e-4, schedule="constant", weight_decay=0.0, smoothing=0.0,
     rotate=0.0, zoom=0.0, shift=0.0, flip=False, epochs=16,
 )  # fmt: skip
 RECIPES = {"ours": Recipe(), "original": ORIGINAL}
-TAUGHT = 0.7  # share of the teachers' answer in what is learned; the label has the rest
 EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than people's
+
+
+# -- optimiser ----------------------------------------------------------------------------------
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
@@ -68,7 +104,7 @@ def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 @torch.no_grad()
-def follow(mean: nn.Module, model: nn.Module, keep: float, step: int) -> None:
+def update_ema(mean: nn.Module, model: nn.Module, keep: float, step: int) -> None:
     """Move a running mean of the weights towards them: mean ← k·mean + (1 − k)·weights.
 
     k starts low and rises to ``keep`` with the steps done, else a short fit's mean would lag
@@ -80,3 +116,73 @@ def follow(mean: nn.Module, model: nn.Module, keep: float, step: int) -> None:
             old.lerp_(new, 1 - keep)
         else:
             old.copy_(new)
+
+
+# -- augmentation -------------------------------------------------------------------------------
+
+
+def epoch_rng(n: int, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
+    """All random numbers of an epoch: the order (n,) and eleven a face.
+
+    Columns of the second, (n, 11): rotation, zoom, shift x, shift y in [−1, 1]; flip as 0 or 1;
+    for the erased rectangle whether, area, aspect, x, y in [0, 1]; the face's share in a mixture.
+    """
+    fixed = torch.Generator().manual_seed(recipe.seed * 1_000_003)
+    start = torch.rand(n, generator=fixed) < 0.5
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order = torch.randperm(n, generator=generator)
+    uniform = torch.rand(n, 4, generator=generator) * 2 - 1
+    flip = (start ^ bool(epoch % 2)).float() if recipe.flip else torch.zeros(n)
+    rectangle = torch.rand(n, 5, generator=generator)
+    own = torch.ones(n)
+    if recipe.mixup:
+        rng = np.random.default_rng([recipe.seed, epoch])
+        own = torch.from_numpy(rng.beta(recipe.mixup, recipe.mixup, n)).float()
+    return order, torch.cat([uniform, flip[:, None], rectangle, own[:, None]], 1)
+
+
+def augment(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
+    """Rotate, zoom, shift, mirror and erase a batch (b, 1, 48, 48), a face by its row of random.
+
+    What comes in at the edges or is erased is 0, the mean grey level after scaling.
+    """
+    if recipe.rotate or recipe.zoom or recipe.shift or recipe.flip:
+        x = move(x, random, recipe)
+    return erase(x, random[:, 5:10], recipe.erase) if recipe.erase else x
+
+
+def move(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
+    """The affine part of ``augment``."""
+    angle = random[:, 0] * math.radians(recipe.rotate)
+    zoom = 1 + random[:, 1] * recipe.zoom
+    shift_x, shift_y = (random[:, 2:4] * recipe.shift).unbind(1)
+    mirror = 1 - 2 * random[:, 4]
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    theta = torch.stack([cos * mirror, -sin * mirror, shift_x, sin, cos, shift_y], 1)
+    grid = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def erase(x: Tensor, random: Tensor, share: float) -> Tensor:
+    """Grey a rectangle of 2 to 33 % of the area, 1:3 to 3:1, in a share of the faces."""
+    whether, area, aspect, at_x, at_y = random.unbind(1)
+    height, width = x.shape[2:]
+    area = (0.02 + 0.31 * area) * height * width
+    aspect = torch.exp((2 * aspect - 1) * math.log(3))
+    columns = interval(width, (area * aspect).sqrt(), at_x)
+    rows = interval(height, (area / aspect).sqrt(), at_y) & (whether < share)[:, None]
+    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def interval(length: int, size: Tensor, at: Tensor) -> Tensor:
+    """Which of ``length`` pixels lie in an interval of ``size``: bool (b, length)."""
+    pixels = torch.arange(length, device=size.device)
+    size = size.clamp(max=length)
+    start = at * (length - size)
+    return (pixels >= start[:, None]) & (pixels < (start + size)[:, None])
+
+
+def mix(x: Tensor, targets: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Each face and its target, mixed with the batch's in reverse: own·x + (1 − own)·other."""
+    face = own[:, None, None, None]
+    return face * x + (1 - face) * x.flip(0), torch.lerp(targets.flip(0), targets, own[:, None])

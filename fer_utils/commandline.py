@@ -1,0 +1,30 @@
+"""How every command of this project ends: one line for what the caller can mend, else a traceback.
+
+Errors of our own (``DataError``, ``RunError`` …) are ``ValueError``; a full disk or a missing file
+is an ``OSError``. Anything else is a mistake in the code, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+def run_command(
+    name: str, function: Callable[[], int | None], interrupted: str = "interrupted"
+) -> int:
+    """Call ``function`` and return the exit status of command ``name``.
+
+    Returns:
+        what ``function`` returned (None counts as 0), 1 after a ValueError or OSError, whose text
+        is printed as one line on stderr, 130 after Ctrl-C.
+    """
+    try:
+        return function() or 0
+    except (ValueError, OSError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"{name}: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: {interrupted}", file=sys.stderr)
+        return 130

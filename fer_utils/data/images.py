@@ -1,0 +1,201 @@
+"""One picture file as a 48×48 grey face; in a picture of one's own the face is found first.
+
+FER2013's boxes came from OpenCV's face detector (Goodfellow et al. 2013, arXiv:1307.0414); on
+FER2013 faces with room around them, the cascade used here gives the very crop back. It comes with
+the optional extra ``face`` (OpenCV 4, which brings its cascades along: nothing is downloaded).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .faces import SIDE, DataError, reason
+from .formats import HEAD, foreign
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
+MOST_BYTES = 64 << 20
+LEAST_SIDE = 16
+CASCADE = "haarcascade_frontalface_default.xml"
+NEIGHBOURS = 5  # overlapping finds that make a face: fewer see faces in wallpaper
+LOOKED_AT = 800  # pixels of the longer side at most, for the detector: above, only slower
+LEAST_FACE = 1 / 12  # of the shorter side
+
+
+def grey_picture(content: bytes, name: str) -> tuple[Image.Image, bool]:
+    """A picture as Pillow's ``L``: upright, colours by ITU-R 601, clear as white.
+
+    Also whether it had to be made so. Raises ``DataError``: damaged, too small, a film, a
+    decompression bomb (Pillow's own limit, some 90 million pixels).
+    """
+    # Each of Pillow's decoders has its own exceptions for a damaged file, from SyntaxError to
+    # struct.error: all of them mean that the picture cannot be read.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+            check(picture, name)
+            picture.load()
+            grey = to_grey(ImageOps.exif_transpose(picture), name)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        told = foreign(content[:HEAD]) or "no picture; replace or remove it"
+        raise DataError(f"{name}: {told}; expected a PNG or JPEG file") from None
+    except Exception as error:
+        raise DataError(
+            f"{name}: {reason(error)}; expected a whole PNG or JPEG file of sensible size; "
+            "replace or remove it"
+        ) from None
+    return grey, (grey.mode, grey.size) != (picture.mode, picture.size)
+
+
+def check(picture: Image.Image, name: str) -> None:
+    """Refuse, before a pixel is decoded, what is no single picture."""
+    width, height = picture.size
+    if min(width, height) < LEAST_SIDE:
+        raise DataError(
+            f"{name}: {width}×{height} pixels; expected ≥ {LEAST_SIDE} a side; remove it"
+        )
+    # Telephones store a JPEG with a second, auxiliary picture (MPO): the first one counts.
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":
+        raise DataError(f"{name}: several frames; expected one picture; save one of them as PNG")
+
+
+def to_grey(picture: Image.Image, name: str) -> Image.Image:
+    if picture.mode == "F":
+        raise DataError(f"{name}: 'F' pixels; expected 8 bits a channel; save it so")
+    if picture.mode.startswith("I"):
+        return Image.fromarray(eight_bits(np.asarray(picture)))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L")
+
+
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Grey levels 0–255 of a picture with 16 bits a pixel, of which cameras may use 12 or 8."""
+    highest = int(pixels.max(initial=0))
+    used = next((bits for bits in (8, 12, 16) if highest < 1 << bits), 32)
+    return (pixels.clip(0) >> (used - 8)).astype(np.uint8)
+
+
+def fit(picture: Image.Image) -> np.ndarray:
+    """The central square, uint8 (48, 48)."""
+    if picture.size != (SIDE, SIDE):
+        picture = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def read_picture(content: bytes, name: str) -> tuple[np.ndarray, bool]:
+    """uint8 (48, 48), and whether the picture had another size or colour and was converted."""
+    grey, changed = grey_picture(content, name)
+    return fit(grey), changed or grey.size != (SIDE, SIDE)
+
+
+def converted_note(count: int, of: int) -> str:
+    return f"{count} of {of} images converted to {SIDE}×{SIDE} grey"
+
+
+def read_bytes(path: os.PathLike | str, name: str) -> bytes:
+    try:
+        if os.path.isdir(path):
+            raise DataError(f"{name}: a folder; give image files")
+        size = os.path.getsize(path)
+        if size > MOST_BYTES:
+            raise DataError(
+                f"{name}: {size >> 20} MB; expected at most {MOST_BYTES >> 20}; save it smaller"
+            )
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name}: {reason(error)}; expected a picture file") from None
+
+
+def read_face(
+    source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
+) -> tuple[np.ndarray, str]:
+    """A picture as the network takes it, and in words how it came to be.
+
+    Args:
+        source: a path, or the bytes of a file such as an upload gives.
+        name: for the words, where ``source`` is bytes.
+        detect: look for a face; else the central square.
+
+    Returns:
+        (uint8 (48, 48), str). Of several faces the largest is taken. Where none is found, or no
+        detector is installed, it is the picture's central square, and the words say so.
+
+    Raises:
+        DataError: not there, no picture, of a format that is not read, damaged, too small.
+    """
+    faces = read_faces(source, name, detect)
+    face, told = faces[0]
+    if len(faces) > 1:
+        told = told.replace("found:", f"found, the largest of {len(faces)}:")
+    return face, told
+
+
+def read_faces(
+    source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
+) -> list[tuple[np.ndarray, str]]:
+    """Every face of a picture, the largest first, as ``read_face`` gives one; never none."""
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        source, name = read_bytes(source, str(source)), str(source)
+    if not len(source):
+        raise DataError(f"{name}: an empty file; expected a picture")
+    picture, _ = grey_picture(bytes(source), name)
+    if picture.size == (SIDE, SIDE):
+        return [(np.asarray(picture), f"taken as it is, {SIDE}×{SIDE}")]
+    boxes = faces_in(np.asarray(picture)) if detect else []
+    if not boxes:
+        why = "no face was found" if detect else "no face was looked for"
+        if boxes is None:
+            why = "no face detector is installed (pip install 'opencv-python-headless<5')"
+        return [(fit(picture), f"{why}: its central square is taken")]
+    found = []
+    for x, y, side in sorted(boxes, key=lambda box: -box[2]):
+        box = (x, y, x + side, y + side)
+        face = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box)
+        told = f"a face was found: {side} pixels a side, {x} from the left, {y} from the top"
+        found.append((np.asarray(face), told))
+    return found
+
+
+def faces_in(grey: np.ndarray) -> list[tuple[int, int, int]] | None:
+    """Squares (x, y, side) around the faces of a grey picture (h, w); None without a detector."""
+    found = detector()
+    if found is None:
+        return None
+    import cv2
+
+    shrunk = min(1.0, LOOKED_AT / max(grey.shape))
+    seen = cv2.resize(grey, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+    least = max(24, round(min(seen.shape) * LEAST_FACE))
+    boxes = []
+    for x, y, width, _ in found.detectMultiScale(seen, 1.1, NEIGHBOURS, minSize=(least, least)):
+        side = min(round(width / shrunk), *grey.shape)
+        left = min(round(x / shrunk), grey.shape[1] - side)
+        top = min(round(y / shrunk), grey.shape[0] - side)
+        boxes.append((left, top, side))
+    return boxes
+
+
+@cache
+def detector():
+    """OpenCV's cascade for frontal faces; None where OpenCV 4 is not installed."""
+    try:
+        import cv2
+
+        found = cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, CASCADE))
+    except (ImportError, AttributeError):  # OpenCV 5 has no cascades
+        return None
+    return None if found.empty() else found

@@ -1,0 +1,139 @@
+"""Six layers at seeded points, each with wrong backward passes: what the gradient checks run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fer_utils.derivations import entropy, layers, normalisation
+
+EPS = 0.3  # large, so that ε's part in the gradient is as large as any other
+NEGATIVE_SLOPE = 0.05
+ROUNDED = "computed in float32"  # the one planted error that is small: about 1e-7
+
+
+class Case(NamedTuple):
+    """A layer at one point, in float64."""
+
+    forward: Callable  # (*inputs) -> y, torch's own
+    backward: Callable  # (dy, *inputs) -> gradients, by hand
+    inputs: list[Tensor]
+    dy: Tensor
+    direction: list[Tensor]  # along which finite differences look
+    wrong: dict[str, Callable]  # what is wrong -> a backward pass with that error
+
+
+def cases(seed: int = 0) -> dict[str, Case]:
+    """Six layers, at points that keep their distance from kinks and ties."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def case(forward, backward, inputs, wrong):
+        direction = [draw(*x.shape) for x in inputs]
+        dy = draw(*forward(*inputs).shape)
+        wrong = {**wrong, ROUNDED: lambda dy, *inputs: _rounded(backward, dy, inputs)}
+        return Case(forward, backward, inputs, dy, direction, wrong)
+
+    away_from_zero = (x := draw(3, 4)) + x.sign() / 2
+    no_ties = torch.randperm(20, generator=generator).double().view(1, 1, 4, 5) / 4
+    # soft, and not all of sum 1, so that Σy shows in the gradient
+    y = draw(3, 5).softmax(1) * torch.tensor([[1.0], [2.0], [0.5]], dtype=torch.float64)
+    total = y.sum(1, keepdim=True)
+    return {
+        "convolution": case(
+            lambda x, w, c: F.conv2d(x, w, c, 2, 1),
+            lambda dy, x, w, c: layers.conv2d_backward(dy, x, w, 2, 1),
+            [draw(1, 2, 4, 3), draw(1, 2, 3, 2), draw(1)],
+            {
+                "wrong sign of dW": lambda dy, x, w, c: _conv(dy, x, w, dw_sign=-1),
+                "wrong sign of dx": lambda dy, x, w, c: _conv(dy, x, w, dx_sign=-1),
+                "kernel turned round": lambda dy, x, w, c: _conv(dy, x, w, turned=(2, 3)),
+            },
+        ),
+        "LeakyReLU": case(
+            lambda x: F.leaky_relu(x, NEGATIVE_SLOPE),
+            lambda dy, x: layers.leaky_relu_backward(dy, x, NEGATIVE_SLOPE),
+            [away_from_zero],
+            {
+                "wrong sign of the slope": lambda dy, x: _where(x, dy, -NEGATIVE_SLOPE),
+                "slope missing": lambda dy, x: _where(x, dy, 0.0),
+            },
+        ),
+        "max-pool": case(
+            lambda x: F.max_pool2d(x, 3, 2, 1),
+            lambda dy, x: layers.max_pool_backward(dy, x, 3, 2, 1),
+            [no_ties],
+            {"wrong sign": lambda dy, x: -layers.max_pool_backward(dy, x, 3, 2, 1)},
+        ),
+        "linear": case(
+            F.linear,
+            lambda dy, x, w, c: layers.linear_backward(dy, x, w),
+            [draw(3, 4), draw(2, 4), draw(2)],
+            {
+                "wrong sign of dW": lambda dy, x, w, c: (dy @ w, -dy.T @ x, dy.sum(0)),
+                "wrong sign of db": lambda dy, x, w, c: (dy @ w, dy.T @ x, -dy.sum(0)),
+            },
+        ),
+        "batch norm": case(
+            lambda x, g, b: F.batch_norm(x, None, None, g, b, True, 0.0, EPS),
+            lambda dy, x, g, b: normalisation.batchnorm_backward(dy, x, g, EPS),
+            [draw(3, 2, 2, 1), draw(2), draw(2)],
+            {
+                "wrong sign before x̂": lambda dy, x, g, b: norm_pass(dy, x, g, x_hat=-1),
+                "variance's term missing": lambda dy, x, g, b: norm_pass(dy, x, g, x_hat=0),
+                "mean's term missing": lambda dy, x, g, b: norm_pass(dy, x, g, mean=0),
+                "m − 1 variance": lambda dy, x, g, b: norm_pass(dy, x, g, correction=1),
+            },
+        ),
+        "cross-entropy": case(
+            lambda z: F.cross_entropy(z, y, reduction="none"),
+            lambda dy, z: dy[:, None] * entropy.softmax_cross_entropy_grad(z, y),
+            [draw(3, 5)],
+            {
+                "wrong sign before y": lambda dy, z: dy[:, None] * (z.softmax(1) * total + y),
+                "y missing": lambda dy, z: dy[:, None] * z.softmax(1) * total,
+                "Σy missing": lambda dy, z: dy[:, None] * (z.softmax(1) - y),
+            },
+        ),
+    }
+
+
+# ---- wrong passes, written apart from the right ones ----------------------------------------
+
+
+def norm_pass(dy, x, gamma, mean=1, x_hat=1, correction=0):
+    """Batch norm's backward pass with factors to spoil its terms; right as it stands."""
+    normalised, std, m = _normalised(x, correction)
+    row, over = (1, -1, 1, 1), (0, 2, 3)
+    dgamma, dbeta = (dy * normalised).sum(over), dy.sum(over)
+    passed = m * dy - mean * dbeta.view(row) - x_hat * normalised * dgamma.view(row)
+    return gamma.view(row) / (m * std) * passed, dgamma, dbeta
+
+
+def _normalised(x, correction):
+    var, mean = torch.var_mean(x, (0, 2, 3), correction=correction, keepdim=True)
+    std = (var + EPS).sqrt()
+    return (x - mean) / std, std, x.numel() // x.shape[1]
+
+
+def _conv(dy, x, w, dx_sign=1, dw_sign=1, turned=()):
+    _, dw, dc = layers.conv2d_backward(dy, x, w, 2, 1)
+    dx, _, _ = layers.conv2d_backward(dy, x, w.flip(turned), 2, 1)
+    return dx_sign * dx, dw_sign * dw, dc
+
+
+def _rounded(backward, dy, inputs):
+    gradients = backward(dy.float(), *(x.float() for x in inputs))
+    if isinstance(gradients, tuple):
+        return tuple(g.to(dy.dtype) for g in gradients)
+    return gradients.to(dy.dtype)
+
+
+def _where(x, dy, slope):
+    return torch.where(x > 0, dy, slope * dy)

@@ -1,0 +1,255 @@
+"""The pages: nbconvert's exporters ``fer-html`` and ``fer-pdf``, the index and the whole PDF.
+
+An exporter makes the page of one chapter from an executed notebook, by the preprocessors of
+``notebook`` and a template of ``templates/``. It finds out by itself what stands around the
+chapter (the other chapters' titles, the run, the commit), so that ``jupyter nbconvert`` gives the
+same page as ``make report``, which passes it on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typst
+from nbconvert.exporters import FilenameExtension, TemplateExporter
+from nbformat import NotebookNode
+from traitlets import Bool, Unicode, default
+
+from fer_utils import revision
+from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint, markup
+from fer_utils.report.notebook import heading, short_answer
+
+
+class ChapterExporter(TemplateExporter):
+    """What HTML and PDF share; ``templates/fer/conf.json`` lists the preprocessors."""
+
+    @default("extra_template_basedirs")
+    def _own_templates(self):
+        return [str(TEMPLATES)]
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        resources = self._init_resources(resources)
+        name, path = resources["metadata"]["name"], resources["metadata"].get("path")
+        if not re.fullmatch(fingerprint.NAME, name):
+            raise ReportError(f"{name}.ipynb: a chapter is named NN_name.ipynb, such as 07_mine")
+        if "front" not in resources:
+            folder = Path(path or ".").resolve()
+            chapters = fingerprint.chapters(folder) or [folder / f"{name}.ipynb"]
+            resources.update(surroundings(chapters, nb))
+        return super().from_notebook_node(nb, resources, **kw)
+
+
+class FerHTMLExporter(ChapterExporter):
+    """A chapter as one HTML page, whole in itself: ``jupyter nbconvert --to fer-html``."""
+
+    export_from_notebook = "Report page (HTML)"
+    output_mimetype = "text/html"
+    template_name = Unicode("fer-html").tag(config=True, affects_template=True)
+    file_extension = FilenameExtension(".html").tag(config=True)
+
+    def default_filters(self):
+        yield from super().default_filters()
+        yield "sections", sections
+
+    def _create_environment(self):
+        environment = super()._create_environment()
+        environment.autoescape = True  # what comes from data is shown, never obeyed
+        environment.trim_blocks = environment.lstrip_blocks = True
+        return environment
+
+    def index(self, chapters: list[dict], front: dict, foot: dict) -> str:
+        """The first page, from each chapter's ``resources["chapter"]``."""
+        answers = [chapter["answer"] for chapter in chapters]
+        sources = [front["abstract"], front["limits"], *map(short_answer, answers), *answers]
+        pieces = markup.convert(sources, ["index"] * len(sources), "html")
+        (abstract, limits, *pieces), glyphs = markup.draw_formulas(pieces)
+        n = len(chapters)
+        cards = [
+            {**chapter, "short": short, "answer": answer}
+            for chapter, short, answer in zip(chapters, pieces[:n], pieces[n:], strict=True)
+        ]
+        front = {**front, "abstract": abstract, "limits": limits}
+        resources = {"front": front, "foot": foot, "glyphs": glyphs}
+        template = self.environment.get_template("front.html.j2")
+        return template.render(cards=cards, resources=resources)
+
+
+class FerTypstExporter(ChapterExporter):
+    """A chapter's Typst source; its figures are in ``resources["figure_files"]``."""
+
+    export_from_notebook = None  # a step towards the PDF
+    output_mimetype = "text/x-typst"
+    template_name = Unicode("fer-typst").tag(config=True, affects_template=True)
+    file_extension = FilenameExtension(".typ").tag(config=True)
+
+    def default_filters(self):
+        yield from super().default_filters()
+        yield "quote", quote
+
+
+class FerPDFExporter(FerTypstExporter):
+    """A chapter as one accessible PDF, by way of Typst: ``jupyter nbconvert --to fer-pdf``."""
+
+    export_from_notebook = "Report page (PDF)"
+    output_mimetype = "application/pdf"
+    code = Bool(False, help="print the cells' code in an appendix").tag(config=True)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        source, resources = super().from_notebook_node(nb, resources, **kw)
+        chapter = resources["chapter"] | {"source": source, "files": resources["figure_files"]}
+        pdf = compile_pdf([chapter], resources["front"], resources["foot"], self.code)
+        resources["output_extension"] = ".pdf"
+        return pdf, resources
+
+
+def sections(html: str) -> list[tuple[str, str]]:
+    """Id and words of each section of a page, a formula in them as its TeX."""
+    found = re.findall(r'<h2 id="([^"]*)">(.*?)\s<a [^>]*class="anchor"', str(html), re.DOTALL)
+    tex = re.compile(r"<math.*?<annotation[^>]*>(.*?)</annotation>.*?</math>")
+    return [(key, re.sub(r"<[^>]*>", "", tex.sub(r"\1", words))) for key, words in found]
+
+
+def quote(text: str) -> str:
+    """A Typst string literal."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+# -- what stands around a chapter ---------------------------------------------------------------
+
+
+def surroundings(notebooks: list[Path], nb: NotebookNode) -> dict:
+    """Resources that the chapters of a report share; ``nb`` is one of its ``notebooks``.
+
+    Returns:
+        ``chapters`` (name, number, title of each), ``figures`` (a folder), the ``front`` page's
+        texts, and ``foot``: facts by name, a ``warning``, the commit's ``time`` in seconds.
+    """
+    run = parameter(nb)
+    folder = fingerprint.run_folder(ROOT, run)
+    files = [folder / "config.json", folder / "metrics.json"]
+    whole = fingerprint.is_whole(folder)
+    config, metrics = (fingerprint.read_json(file) if whole else {} for file in files)
+    return {
+        "chapters": [title_of(path) for path in notebooks],
+        "figures": notebooks[0].parent.parent / "figures",
+        "front": front_texts(config, metrics),
+        "foot": provenance(run, config, bool(nb.metadata.get("real_faces"))),
+    }
+
+
+def parameter(nb: NotebookNode) -> str:
+    """The run that a notebook is about: RUN of its parameters, of the injected ones if any."""
+    run = "none"
+    for cell in nb.cells:
+        named = re.search(r"""^RUN *= *["'](.*)["']""", cell.source, re.MULTILINE)
+        if named and {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", ())):
+            run = named[1]
+    return run
+
+
+def title_of(path: Path) -> dict:
+    cells = fingerprint.read_json(path).get("cells") if path.is_file() else None
+    title = heading("".join(cells[0]["source"]), path.stem) if cells else path.stem
+    return {"name": path.stem, "number": str(int(path.stem[:2])), "title": title}
+
+
+def front_texts(config: dict, metrics: dict) -> dict[str, str]:
+    """The texts of the front page by name; the abstract begins with the run's own result."""
+    text = (TEMPLATES / "front.md").read_text("utf-8")
+    parts = re.split(r"^# (.+)\n", text, flags=re.MULTILINE)[1:]
+    front = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+    if metrics:
+        split = "PrivateTest" if "PrivateTest" in metrics else "PublicTest"
+        faces = "synthetic faces" if config["data"]["kind"] == "synthetic" else "FER2013"
+        result = {"faces": faces, "split": split, "accuracy": metrics[split]["accuracy"]}
+        front["abstract"] = f"{front['headline'].format(**result)} {front['abstract']}"
+    return front
+
+
+def provenance(run: str, config: dict, real_faces: bool) -> dict:
+    data = config.get("data", {"kind": "unknown"})
+    commit, time = revision.commit(ROOT)
+    facts = {
+        "Run": run,
+        "Data": f"{data['kind']}, checksum {data.get('checksum', 'unknown')[:12]}",
+        "Seed": str(config.get("recipe", {}).get("seed", "unknown")),
+        "Commit": commit,
+        "Made": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "With": ", ".join(f"{name} {version}" for name, version in fingerprint.versions().items()),
+    }
+    unpublished = real_faces and data["kind"] != "synthetic"
+    warning = "Contains FER2013 faces: do not publish." if unpublished else ""
+    return {"facts": facts, "warning": warning, "time": time}
+
+
+# -- PDF ----------------------------------------------------------------------------------------
+
+
+def compile_pdf(chapters: list[dict], front: dict, foot: dict, code: bool) -> bytes:
+    """Chapters (``resources["chapter"]`` with ``source`` and ``files``) as one PDF/UA-1.
+
+    The same bytes on every machine, unless a text needs a font of the system's.
+
+    Raises:
+        ReportError: too wide, a glyph without a font, or not accessible; names chapter and cell.
+    """
+    answers = [short_answer(chapter["answer"]) for chapter in chapters]
+    sources = [front["abstract"], front["limits"], *answers]
+    abstract, limits, *answers = markup.convert(sources, ["front page"] * len(sources), "typst")
+    shown = ("name", "number", "title", "code")
+    book = {
+        "front": {**front, "abstract": abstract, "limits": limits},
+        "foot": foot,
+        "code": code,
+        "chapters": [
+            {"short": answer, **{key: chapter[key] for key in shown}}
+            for chapter, answer in zip(chapters, answers, strict=True)
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in ("report.typ", "style.typ"):
+            (root / name).write_bytes((TEMPLATES / "fer-typst" / name).read_bytes())
+        (root / "book.json").write_text(json.dumps(book), "utf-8")
+        for chapter in chapters:
+            (root / f"{chapter['name']}.typ").write_text(chapter["source"], "utf-8")
+            (root / chapter["name"]).mkdir()
+            for name, content in chapter["files"].items():
+                (root / chapter["name"] / name).write_bytes(content)
+        try:
+            try:
+                return compiled(root, foot["time"], system_fonts=False)
+            except typst.TypstError as error:
+                if "font" not in error.message:
+                    raise
+                return compiled(root, foot["time"], system_fonts=True)
+        except typst.TypstError as error:
+            raise ReportError(reason(error, root)) from None
+
+
+def compiled(root: Path, timestamp: int, system_fonts: bool) -> bytes:
+    pdf, warnings = typst.compile_with_warnings(
+        str(root / "report.typ"), root=str(root), format="pdf", pdf_standards="ua-1",
+        timestamp=timestamp, ignore_system_fonts=not system_fonts,
+    )  # fmt: skip
+    for warning in warnings:
+        if "font" in warning.message:
+            raise ReportError(f"report.pdf: {warning.message}")
+    return pdf
+
+
+def reason(error: typst.TypstError, root: Path) -> str:
+    """Typst's message in one line, with the chapter and cell of the source line it points to."""
+    message = error.message.removeprefix("panicked with: ").strip('"')
+    if glyph := re.search(r'the text `"(.+?)"` could not be displayed', message):
+        message = f"no font on this machine shows {glyph[1]!r}; install one, such as Noto Sans CJK"
+    where = re.search(r"(\w+)\.typ:(\d+):\d+", error.diagnostic)
+    if ", cell " in message or not where:
+        return message
+    above = (root / f"{where[1]}.typ").read_text("utf-8").split("\n")[: int(where[2])]
+    cells = re.findall(r"^// (\w+, cell \d+)$", "\n".join(above), re.MULTILINE)
+    return f"{cells[-1]}: {message}" if cells else message
