@@ -80,8 +80,8 @@ class _Explained:
 def _copy(model):
     """A deep copy in channels-last memory; the model itself where it holds what has no copy.
 
-    Modules are copied here: ``copy.deepcopy`` alone takes half as long as a face takes on its
-    way through the network and back.
+    Modules are copied here, and weights that need no other layout lie in the model's memory:
+    ``copy.deepcopy`` takes half as long as a face takes on its way through the network and back.
     """
     modules = list(model.modules())
     if any(hasattr(type(module), "__deepcopy__") for module in modules):
@@ -102,14 +102,16 @@ def _copied(value, memo):
     if kind in (dict, OrderedDict):
         copies = kind(value)
         for key, entry in value.items():
-            if type(entry) not in PLAIN:
+            if type(entry) is OrderedDict and not entry:  # a module has a dozen
+                copies[key] = OrderedDict()
+            elif type(entry) not in PLAIN:
                 copies[key] = _copied(entry, memo)
         return copies
     if kind in (tuple, set):
         return kind([_copied(entry, memo) for entry in value])
     if kind is nn.Parameter:
         memory = torch.channels_last if value.ndim == 4 else torch.preserve_format
-        return nn.Parameter(value.detach().to(memory_format=memory, copy=True), False)
+        return nn.Parameter(value.detach().to(memory_format=memory), False)
     if kind is torch.Tensor:
         return value.detach().clone()  # a buffer, or a map that the network keeps
     return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)

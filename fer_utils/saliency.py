@@ -221,13 +221,13 @@ def _checked_chain(net, image, cover, boxes):
     chain = _chain(net, image)
     some = [boxes[0], boxes[len(boxes) // 2]]
     truth = torch.cat([*_covered(net, [], image, cover, some)])
-    near = torch.finfo(truth.dtype).eps ** 0.5
+    near = torch.finfo(truth.dtype).eps ** 0.5 * truth.abs().max()
     for layer in chain:
         layer.forward = _pass_on
     while chain:
         try:
             quick = torch.cat([*_covered(net, chain, image, cover, some)])
-            if torch.allclose(quick, truth, rtol=near, atol=near * float(truth.abs().max())):
+            if quick.shape == truth.shape and (quick - truth).abs().max() <= near:
                 break
         except ValueError:
             pass  # what stands behind wants other shapes: it looks at an earlier layer as well

@@ -9,9 +9,8 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 
-from fer_utils import cones, saliency
-from fer_utils.anatomy import checked
-from fer_utils.chains import Sign, split
+from fer_utils import saliency
+from fer_utils.inspection import explained
 from fer_utils.model import FerCNN, FerResNet
 
 SIZE = 16
@@ -45,6 +44,48 @@ class Residual(nn.Module):
         h = h + F.relu(self.twice(h))
         h = F.max_pool2d(h + self.twice(h), 4)
         return self.head(h.flatten(1))
+
+
+class TwoConvolutions(nn.Module):
+    """As captum's tests have it: rows of ones, pools, ``view`` to rows of 4, a softmax."""
+
+    size = 10
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 4, 3)
+        self.relu1, self.relu2, self.pool = nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2)
+        self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 10)
+        nn.init.ones_(self.fc1.weight)
+
+    def forward(self, x):
+        x = self.pool(self.relu1(self.conv1(x)))
+        x = self.pool(self.relu2(self.conv2(x))).view(-1, 4)
+        return torch.softmax(self.fc2(F.relu(self.fc1(x))), 1)
+
+
+class OneConvolution(nn.Module):
+    """As captum's tests have it: its maps are flattened by ``view``, a ReLU works in place."""
+
+    size = 6
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True)
+        self.fc = nn.Linear(32, 5)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.conv(x)).view(-1, 32))
+
+
+class PublishedFerCNN(FerCNN):
+    """As the report's author wrote it."""
+
+    size = 48
+
+    def forward(self, x):
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.view(x.size(0), -1))
 
 
 def random_network(seed):
@@ -114,15 +155,20 @@ def small():
         return stirred(nn.Sequential(*block, nn.Flatten(), nn.Linear(256, 5))).double()
 
 
-@pytest.mark.parametrize("seed", [*range(24), "FerResNet"])
-def test_equals_captum_on_random_networks(seed, monkeypatch):
+@pytest.mark.parametrize(
+    "make", [*range(18), FerResNet, PublishedFerCNN, TwoConvolutions, OneConvolution]
+)
+def test_equals_captum(make, monkeypatch):
     """In float64, to 1e-10 of the largest value: in float32 ties of a max pool fall both ways."""
     attr = pytest.importorskip("captum.attr")
-    model = stirred(FerResNet(5)).double() if seed == "FerResNet" else random_network(seed)
-    x, t = faces(), torch.tensor([0, 3, 4])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = random_network(make) if isinstance(make, int) else stirred(make()).double()
+    size = getattr(model, "size", SIZE)
+    x, t = faces(4, size), torch.tensor([0, 3, 4, 1])
     layer = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     noise = torch.randn(
-        3, 4, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=x.dtype
+        4, 4, 1, size, size, generator=torch.Generator().manual_seed(1), dtype=x.dtype
     )
     calls = []  # of a layer: captum wants one
     layer.register_forward_hook(lambda *_: calls.append(1))
@@ -155,18 +201,25 @@ def test_equals_captum_on_random_networks(seed, monkeypatch):
         )
         # captum divides occlusion's sums in float32: keep its .float() from rounding
         monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
-        for size, stride in ((4, 2), (5, 3)):
+        for wide, stride in ((4, 2), (5, 3)) if size < 48 else ((11, 9),):
             close(
-                saliency.occlusion(model, x, t, size, stride, fill=0.3),
-                attr.Occlusion(model).attribute(x, (1, size, size), (1, stride, stride), 0.3, t),
+                saliency.occlusion(model, x, t, wide, stride, fill=0.3),
+                attr.Occlusion(model).attribute(x, (1, wide, wide), (1, stride, stride), 0.3, t),
             )
+        if not any(isinstance(module, nn.LeakyReLU) for module in model.modules()):
+            rectified = [isinstance(module, nn.ReLU) for module in model.modules()]
+            if any(rectified) and not isinstance(model, FerResNet | TwoConvolutions):
+                close(
+                    saliency.guided_backprop(model, x, t),
+                    attr.GuidedBackprop(model).attribute(x, t),
+                )
         calls.clear()
         model(x)
         if len(calls) == 1:
             small = attr.LayerGradCam(model, layer).attribute(x, t)
             close(
                 saliency.grad_cam(model, x, t, layer),
-                attr.LayerAttribution.interpolate(small, (SIZE, SIZE), "bilinear"),
+                attr.LayerAttribution.interpolate(small, (size, size), "bilinear"),
             )
 
 
@@ -386,60 +439,52 @@ def test_mode_batch_and_no_grad_make_no_difference(small, method):
         assert torch.allclose(many[66:69], maps, atol=1e-13)
 
 
-def test_the_fast_ways_are_taken_on_the_reports_network():
-    x, t = faces(2, 48, torch.float32), torch.tensor([0, 3])
-    model = stirred(FerCNN())
-    twin, _ = checked(model, x, t)
-    assert [type(m).__name__ for m in twin.layer1] == [
-        "Conv2d",
-        "MaxPool2d",
-        "Sign",
-        "LeakyReLU",
-        "BatchNorm2d",
-    ]
-    chain, rest = split(twin, x, cones.fits)
-    assert [type(m) for m in chain[:3]] == [nn.Conv2d, nn.MaxPool2d, Sign] and len(chain) == 20
-    with torch.no_grad():
-        z = x
-        for module in chain:
-            z = module(z)
-        assert torch.equal(rest(z), twin(x))
-        assert torch.allclose(twin(x), model(x), atol=1e-5)
+class Dense(nn.Module):
+    """The third layer also sees what the first one gave: no chain longer than one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(n, 3, 3, padding=1) for n in (1, 3, 6))
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x):
+        first = self.layers[0](x)
+        last = self.layers[2](torch.cat([first, self.layers[1](first)], 1))
+        return self.head(last.relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_the_cone_gives_what_the_whole_network_gives(seed):
-    model, x = random_network(seed), faces()
-    chain, rest = split(checked(model, x, 0)[0], x, cones.fits)
-    if chain is None:
-        assert isinstance(model, Residual) or not cones.fits(model[0][0])
-        return
-    cone = cones.Cones(chain, x)
-    for rows, columns in (
-        (slice(0, 4), slice(13, 16)),
-        (slice(6, 9), slice(2, 7)),
-        (slice(0, 16), slice(0, 16)),
-    ):
-        hidden = x.clone()
-        hidden[:, :, rows, columns] = 0.3
-        with torch.no_grad():
-            changed = rest(cone(hidden[:, :, rows, columns], rows, columns))
-            assert torch.allclose(changed, model(hidden), rtol=0, atol=1e-12)
+def hooked():
+    model = random_network(0)
+    model[0][0].register_forward_hook(lambda module, inputs, output: output.abs())
+    return model
 
 
-def test_hooks_and_by_passes_switch_the_fast_ways_off():
-    x = faces()
+@pytest.mark.parametrize(
+    ("make", "length"),
+    [(lambda: FerCNN().double(), 16), (Dense, 1), (hooked, 0), (lambda: Residual().double(), 0)],
+)
+def test_the_chain_goes_as_far_as_its_layers_feed_each_other_alone(make, length):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = stirred(Residual()).double()
-    assert split(checked(model, x, 0)[0], x, lambda module: True) == (None, None)
-    hooked = random_network(0)
-    hooked[0][0].register_forward_hook(lambda module, inputs, output: output.abs())
-    assert split(checked(hooked, x, 0)[0], x, lambda module: True) == (None, None)
-    ours = saliency.gradient(hooked, x, 0)
-    x.requires_grad_()
-    (theirs,) = torch.autograd.grad(hooked(x)[:, 0].sum(), x)
-    assert torch.allclose(ours, theirs, atol=1e-13)
+        model = stirred(make().double())
+    x = faces(1, 48 if length == 16 else SIZE)
+    boxes = [(..., slice(0, 4), slice(0, 4)), (..., slice(6, 10), slice(5, 9))]
+    with explained(model) as net, torch.no_grad():
+        chain = saliency._checked_chain(net, x, torch.zeros_like(x), boxes)
+        assert len(chain) == length
+
+
+@pytest.mark.parametrize("seed", [*range(24), "dense"])
+def test_the_cone_gives_what_the_whole_network_gives(seed, monkeypatch):
+    """Also for windows at the border, and where a stride steps over what was covered."""
+    model = stirred(Dense().double()) if seed == "dense" else random_network(seed)
+    x = faces(5)
+    for size, stride in ((3, 2), (16, 1)):
+        quick = saliency.occlusion(model, x, 0, size, stride, fill=0.3)
+        with monkeypatch.context() as patch:
+            patch.setattr(saliency, "FEW", 6)
+            plain = saliency.occlusion(model, x, 0, size, stride, fill=0.3)
+        assert torch.allclose(quick, plain, rtol=0, atol=1e-12)
 
 
 def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
@@ -450,6 +495,10 @@ def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
     twice.never = nn.Conv2d(6, 6, 3)
     with pytest.raises(ValueError, match=r"'never' must be used once on the way .*, not 0 times"):
         saliency.grad_cam(twice, x, 0, "never")
+    dense = Dense().double()
+    dense.aux = nn.Conv2d(6, 6, 3)  # defined last, never called: not the layer by default
+    last = saliency.grad_cam(dense, x, 0, dense.layers[2])
+    assert torch.equal(saliency.grad_cam(dense, x, 0), last)
 
     class Hard(nn.Module):
         def forward(self, x):
@@ -470,14 +519,16 @@ BAD = [
     ({"target": torch.tensor([0, -1, 2])}, "target -1 is out of range"),
     ({"target": torch.tensor([0, 1])}, r"shape \(3,\), got \(2,\)"),
     ({"target": torch.tensor([0.0, 1, 2])}, "integers"),
-    ({"model": nn.Identity()}, r"logits of shape \(batch, classes\), got \(1, 1, 16, 16\)"),
+    ({"target": None}, "target must be a class index, or one for each image, got None"),
+    ({"model": nn.Flatten(2)}, r"logits of shape \(batch, classes\), got \(\d+, 1, 256\)"),
+    ({"model": lambda x: x}, r"must be an nn\.Module"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), BAD, ids=[m[:20] for _, m in BAD])
 @pytest.mark.parametrize("method", METHODS, ids=ids)
 def test_bad_input_gives_one_clear_line(small, method, change, message):
-    if method in (saliency.grad_cam, saliency.hires_cam) and "model" in change:
+    if method in (saliency.grad_cam, saliency.hires_cam) and "logits" in message:
         message = "no Conv2d layer"
     given = {"model": small, "images": faces(), "target": torch.tensor([0, 1, 2]), **change}
     with pytest.raises(ValueError, match=message) as caught:
