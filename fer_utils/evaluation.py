@@ -66,7 +66,7 @@ RESAMPLES = 5000
 # ---- how a map is made ------------------------------------------------------------------------
 
 
-def converged_gradients(model, images, target, baseline=0, most=6400):
+def converged_gradients(model, images, target, baseline=0, most=1600):
     """Integrated gradients, each face with as many points as it needs to be complete.
 
     From 50 on the points are doubled, up to ``most``, for the faces whose map misses the

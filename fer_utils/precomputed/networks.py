@@ -67,6 +67,6 @@ def make(run: Run, name: str, progress=None) -> Run:
     faces = synthetic.faces(source["n"], source["seed"], source["preset"])
     return train.make_run(
         run.path.name, runs.relabel(faces, run.classes), train.Recipe(**recipe), source,
-        variant=name, device=run.config["device"], classes=run.classes, progress=progress,
+        variant=name, device=run.config["device"], progress=progress,
         precision=run.config["precision"],
     )  # fmt: skip
