@@ -44,8 +44,8 @@ from fer_utils.inspection import (
     calls,
     check_target,
     chunk_size,
-    class_indices,
     explained,
+    target_indices,
     whole_number,
 )
 
@@ -72,7 +72,7 @@ def converged_gradients(model, images, target, baseline=0, most=1600):
     From 50 on the points are doubled, up to ``most``, for the faces whose map misses the
     difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that is more.
     """
-    target = class_indices(images, target)
+    target = target_indices(images, target)
     baseline = saliency.like(baseline, images, "baseline")
     maps, steps = torch.empty_like(images), 50
     rest = torch.arange(len(images))

@@ -7,7 +7,7 @@ hang hooks on it and take them off again, but write no weight.
 
 - ``check_images``  ValueError for images that no network can be asked about
 - ``check_target``  the classes asked for, checked against images and network; in two steps,
-                    where the logits are known anyway: ``class_indices``, ``own_logits``
+                    where the logits are known anyway: ``target_indices``, ``own_logits``
 - ``conv_name``     the name of a convolution, checked, or found
 - ``activations``   what one layer gives; nothing behind it runs
 - ``watched``       a function called whenever one of some layers has run
@@ -42,8 +42,9 @@ def explained(model):
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("the model is TorchScript, whose layers are hidden: give the nn.Module")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile was given
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("TorchScript hides its layers: give the nn.Module that it was made from")
     if torch.is_inference_mode_enabled():
         raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
     net = _copy(model)
@@ -163,13 +164,13 @@ def check_target(net, images, target):
 
     The first image goes through the network once, to see how many classes it knows.
     """
-    target = class_indices(images, target)
+    target = target_indices(images, target)
     with torch.no_grad():
         _check_classes(net(images[:1]), 1, target)
     return target
 
 
-def class_indices(images, target):
+def target_indices(images, target):
     """As ``check_target``, without asking the network: ``own_logits`` does the rest."""
     check_images(images)
     try:

@@ -35,10 +35,10 @@ from torch.nn import functional as F
 from .inspection import (
     calls,
     chunk_size,
-    class_indices,
     conv_name,
     explained,
     own_logits,
+    target_indices,
     watched,
     whole_number,
 )
@@ -47,7 +47,7 @@ from .inspection import (
 def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
     with explained(model) as net:
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         return torch.cat([_gradient(net, x, t) for x, t in chunks(images, target)])
 
 
@@ -75,7 +75,7 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
 
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
     with explained(model) as net:
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         parts = chunks(images.detach(), target)
         return torch.cat([_mean_gradient(net, noisy(x), t, weights) for x, t in parts])
 
@@ -90,7 +90,7 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
     whole_number(steps=steps)
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(steps))
     with explained(model) as net:
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         start = like(baseline, images, "baseline")
         share = ((nodes + 1) / 2).to(images).view(-1, 1, 1, 1, 1)
         means = [
@@ -103,7 +103,7 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
 def completeness_error(model, images, target, maps, baseline=0):
     """Sum of a map − (logit of the face − logit of the baseline): (batch,), 0 where complete."""
     with explained(model) as net, torch.no_grad():
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         start = like(baseline, images, "baseline")
         gain = [
             own_logits(net(x), t) - own_logits(net(x0), t)
@@ -135,7 +135,7 @@ def guided_backprop(model, images, target):
     hung on the graph, not on modules. ValueError where the network has neither.
     """
     with explained(model) as net:
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         return torch.cat([_gradient(net, x, t, guide=True) for x, t in chunks(images, target)])
 
 
@@ -158,7 +158,7 @@ def occlusion(model, images, target, size=8, stride=4, fill=0):
     """
     whole_number(size=size, stride=stride)
     with explained(model) as net, torch.no_grad():
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         images = images.detach()
         cover = like(fill, images, "fill")
         boxes = [
@@ -370,7 +370,7 @@ def _mean_gradient(net, points, target, weights):
 
 def _cam(model, images, target, layer, weigh):
     with explained(model) as net:
-        target = class_indices(images, target)
+        target = target_indices(images, target)
         name = conv_name(net, images, layer)
         kept, maps = [], []
 

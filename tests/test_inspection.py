@@ -260,10 +260,18 @@ def test_a_refusal_is_quoted_in_one_line():
 def test_what_cannot_be_explained_is_told_the_way_out():
     with torch.inference_mode(), pytest.raises(ValueError, match=r"leave torch\.inference_mode"):
         explained(Flattening()).__enter__()
-    with pytest.raises(ValueError, match=r"give the nn\.Module"):
-        explained(torch.jit.trace(Flattening(), images())).__enter__()
+    scripted = torch.jit.trace(Flattening(), images())
+    for model in (scripted, nn.Sequential(scripted)):
+        with pytest.raises(ValueError, match=r"give the nn\.Module"):
+            explained(model).__enter__()
     with pytest.raises(ValueError, match=r"must be an nn\.Module, got function"):
         explained(images).__enter__()
+
+
+def test_a_compiled_network_is_asked_as_the_network_it_was_made_from():
+    model = Flattening()
+    with explained(torch.compile(model, backend="eager")) as net:
+        assert conv_name(net, images(), model.last) == conv_name(net, images()) == "last"
 
 
 def test_images_made_under_inference_mode_are_taken():
