@@ -26,7 +26,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -74,6 +74,7 @@ class _Explained:
     original: weakref.ref
     forward: Callable
     channels_last: bool = True
+    records: list = field(default_factory=list)  # begun anew when a forward pass is
 
 
 def _copy(model):
@@ -101,7 +102,9 @@ def _copied(value, memo):
     if kind in (dict, OrderedDict):
         copies = kind(value)
         for key, entry in value.items():
-            if type(entry) not in PLAIN:
+            if type(entry) is OrderedDict and not entry:  # a module has a dozen
+                copies[key] = OrderedDict()
+            elif type(entry) not in PLAIN:
                 copies[key] = _copied(entry, memo)
         return copies
     if kind in (tuple, set):
@@ -130,6 +133,8 @@ def _careful_forward(net, images):
             how.channels_last = False
             for weight in net.parameters():
                 weight.data = weight.data.to(memory_format=torch.contiguous_format)
+            for record in how.records:
+                record.clear()
             return _careful_forward(net, images)
         said = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
         raise ValueError(
@@ -214,12 +219,12 @@ def conv_name(net, images, layer=None) -> str:
     have = f"(have: {', '.join(convolutions)})"
     if not convolutions:
         raise ValueError("the model has no Conv2d layer")
-    used = []
-    with watched(net, convolutions, lambda name, *_: used.append(name)), torch.no_grad():
-        net(images[:1])
-    if not used:
-        raise ValueError(f"no Conv2d takes part in the model's forward pass {have}")
-    name, shown = used[-1] if layer is None else layer, repr(layer)
+    if layer is None:
+        called = [name for name, *_ in calls(net, images[:1]) if name in convolutions]
+        if not called:
+            raise ValueError(f"no Conv2d takes part in the model's forward pass {have}")
+        return called[-1]
+    name, shown = layer, repr(layer)
     if isinstance(layer, nn.Module):
         places = [*net._explained.original().named_modules(), *named.items()]
         name = next((name for name, module in places if module is layer), None)
@@ -228,21 +233,25 @@ def conv_name(net, images, layer=None) -> str:
         raise ValueError(f"no layer {shown} in the model {have}")
     if name not in convolutions:
         raise ValueError(f"layer {name!r} is {type(named[name]).__name__}, not Conv2d {have}")
-    if name not in used:
-        raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
     return name
 
 
 @contextmanager
-def watched(net, names, note):
-    """``note(name, module, inputs, output)`` is called whenever one of these layers has run."""
+def watched(net, names, note, record):
+    """``note(name, module, inputs, output)`` is called whenever one of these layers has run.
+
+    ``record`` is the list where it keeps what it saw: emptied if the forward pass starts again
+    in other memory.
+    """
     handles = [
         net.get_submodule(name).register_forward_hook(functools.partial(note, name))
         for name in names
     ]
+    net._explained.records.append(record)
     try:
         yield
     finally:
+        net._explained.records.remove(record)
         for handle in handles:
             handle.remove()
 
@@ -259,7 +268,7 @@ def activations(net, layer, images):
         found.append(output)
         raise _Reached
 
-    with watched(net, [layer], stop), contextlib.suppress(_Reached):
+    with watched(net, [layer], stop, found), contextlib.suppress(_Reached):
         net(images)
     if not found:
         raise ValueError(f"layer {layer!r} takes no part in the model's forward pass")
@@ -274,10 +283,8 @@ def calls(net, images) -> list[tuple]:
     def note(name, module, inputs, output):
         record.append((name, module, inputs[0] if inputs else None, output))
 
-    with torch.no_grad():
-        net(images)  # settles its memory format, so that the next pass runs once
-        with watched(net, names, note):
-            net(images)
+    with torch.no_grad(), watched(net, names, note, record):
+        net(images)
     return record
 
 
