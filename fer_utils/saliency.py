@@ -71,7 +71,8 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
         kind = {"generator": generator, "dtype": x.dtype, "device": x.device}
         drawn = torch.stack([torch.randn(samples, *face.shape, **kind) for face in x], dim=1)
         spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
-        return drawn.mul_(spread).add_(x)
+        points = drawn.mul_(spread).add_(x)
+        return lambda some: points[some]
 
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
     with explained(model) as net:
@@ -89,14 +90,16 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
     """
     whole_number(steps=steps)
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(steps))
+
+    def line(x, x0):
+        share = ((nodes + 1) / 2).to(x).view(-1, 1, 1, 1, 1)
+        return lambda some: torch.lerp(x0, x, share[some])
+
     with explained(model) as net:
         target = target_indices(images, target)
         start = like(baseline, images, "baseline")
-        share = ((nodes + 1) / 2).to(images).view(-1, 1, 1, 1, 1)
-        means = [
-            _mean_gradient(net, torch.lerp(x0, x, share), t, weights / 2)
-            for x, x0, t in chunks(images.detach(), start, target)
-        ]
+        parts = chunks(images.detach(), start, target)
+        means = [_mean_gradient(net, line(x, x0), t, weights / 2) for x, x0, t in parts]
         return torch.cat(means) * (images.detach() - start)
 
 
@@ -358,13 +361,17 @@ def _guide(root):
 
 
 def _mean_gradient(net, points, target, weights):
-    """Σ weight × gradient over each face's points (number, batch, channels, height, width)."""
-    batch = points.shape[1]
-    passes = -(-points[:, :, 0, 0, 0].numel() // chunk_size(points))
+    """Σ weight × gradient: ``points(slice)`` gives some of each face's points.
+
+    Their shape is (number, batch, channels, height, width); they are made as they are needed.
+    """
     total = 0
-    for some, weight in zip(points.chunk(passes), weights.to(points).chunk(passes), strict=True):
+    at_once = max(1, chunk_size(target) // len(target))
+    for i in range(0, len(weights), at_once):
+        some = points(slice(i, i + at_once))
         g = _gradient(net, some.flatten(0, 1), target.repeat(len(some)))
-        total = total + torch.tensordot(weight, g.unflatten(0, (-1, batch)), 1)
+        weight = weights[i : i + at_once].to(g)
+        total = total + torch.tensordot(weight, g.unflatten(0, (len(some), -1)), 1)
     return total
 
 
