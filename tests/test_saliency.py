@@ -145,46 +145,33 @@ def test_equals_captum(make, monkeypatch):
         warnings.simplefilter("ignore")  # captum on inputs that asked for no gradient
         plain = attr.Saliency(model)
         close(saliency.gradient(model, x, t), plain.attribute(x, t, abs=False))
-        close(
-            saliency.gradient_times_input(model, x, t), attr.InputXGradient(model).attribute(x, t)
-        )
+        product = attr.InputXGradient(model).attribute(x, t)
+        close(saliency.gradient_times_input(model, x, t), product)
         # captum rounds its quadrature weights to float32, relative error up to 6e-8
-        close(
-            saliency.integrated_gradients(model, x, t, steps=7, baseline=0.2),
-            attr.IntegratedGradients(model).attribute(x, 0.2, t, n_steps=7),
-            1e-7,
-        )
+        integral = attr.IntegratedGradients(model).attribute(x, 0.2, t, n_steps=7)
+        close(saliency.integrated_gradients(model, x, t, 7, 0.2), integral, 1e-7)
         monkeypatch.setattr(torch, "normal", lambda mean, sd: noise.flatten(0, 1) * sd)
-        close(
-            saliency.smoothgrad(
-                model, x, t, samples=4, noise=0.125, generator=torch.Generator().manual_seed(1)
-            ),
-            attr.NoiseTunnel(plain).attribute(
-                x, nt_type="smoothgrad", nt_samples=4, stdevs=0.125, target=t, abs=False
-            ),
+        mean = attr.NoiseTunnel(plain).attribute(
+            x, nt_type="smoothgrad", nt_samples=4, stdevs=0.125, target=t, abs=False
         )
+        close(saliency.smoothgrad(model, x, t, 4, 0.125, torch.Generator().manual_seed(1)), mean)
         # captum divides occlusion's sums in float32: keep its .float() from rounding
         monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
         for wide, stride in ((4, 2), (5, 3)) if size < 48 else ((11, 9),):
-            close(
-                saliency.occlusion(model, x, t, wide, stride, fill=0.3),
-                attr.Occlusion(model).attribute(x, (1, wide, wide), (1, stride, stride), 0.3, t),
+            hidden = attr.Occlusion(model).attribute(
+                x, (1, wide, wide), (1, stride, stride), 0.3, t
             )
-        if not any(isinstance(module, nn.LeakyReLU) for module in model.modules()):
-            rectified = [isinstance(module, nn.ReLU) for module in model.modules()]
-            if any(rectified) and not isinstance(model, FerResNet):
-                close(
-                    saliency.guided_backprop(model, x, t),
-                    attr.GuidedBackprop(model).attribute(x, t),
-                )
+            close(saliency.occlusion(model, x, t, wide, stride, fill=0.3), hidden)
+        kinds = {type(module) for module in model.modules()}
+        if nn.ReLU in kinds and not kinds & {nn.LeakyReLU, FerResNet}:
+            guided = attr.GuidedBackprop(model).attribute(x, t)
+            close(saliency.guided_backprop(model, x, t), guided)
         calls.clear()
         model(x)
         if len(calls) == 1:
-            small = attr.LayerGradCam(model, layer).attribute(x, t)
-            close(
-                saliency.grad_cam(model, x, t, layer),
-                attr.LayerAttribution.interpolate(small, (size, size), "bilinear"),
-            )
+            cam = attr.LayerGradCam(model, layer).attribute(x, t)
+            cam = attr.LayerAttribution.interpolate(cam, (size, size), "bilinear")
+            close(saliency.grad_cam(model, x, t, layer), cam)
 
 
 class Squares(nn.Module):
