@@ -127,28 +127,26 @@ CHECKS = {
 
 def run_checks(case: Case, backward=None) -> dict[str, tuple[float, bool]]:
     """{check: (what it measured, whether it holds)} for the case's own backward, or another."""
-    results = {}
-    for name, check in CHECKS.items():
-        value = check.measure(case, case.backward if backward is None else backward)
-        results[name] = value, check.holds(value)
-    return results
+    backward = backward or case.backward
+    values = {name: check.measure(case, backward) for name, check in CHECKS.items()}
+    return {name: (value, CHECKS[name].holds(value)) for name, value in values.items()}
 
 
 def catch_rates(seeds: Iterable[int], checks: Iterable[str] = CHECKS) -> pd.DataFrame:
-    """How often each check objects, over the cases of many seeds.
+    """The share of many seeds' cases to which each check, a column, objects: 0 … 1.
 
-    Returns:
-        a row for each layer and each error planted in it ("none" is the right gradient, where
-        objecting is a false alarm); columns: ``checks``, shares of the seeds, 0 … 1.
+    A row for each layer and each error planted in it; "none" is the right gradient, where
+    objecting is a false alarm.
     """
     rows = []
     for seed in seeds:
         for layer, case in cases(seed).items():
             for error, backward in {"none": case.backward, **case.wrong}.items():
-                objects = {
-                    c: not CHECKS[c].holds(CHECKS[c].measure(case, backward)) for c in checks
-                }
-                rows.append({"layer": layer, "error": error, **objects})
+                row = {"layer": layer, "error": error}
+                for name in checks:
+                    check = CHECKS[name]
+                    row[name] = not check.holds(check.measure(case, backward))
+                rows.append(row)
     return pd.DataFrame(rows).groupby(["layer", "error"], sort=False).mean()
 
 
