@@ -22,25 +22,6 @@ STEPS = torch.logspace(-1, -10, 28, dtype=torch.float64)
 SLOPE_STEPS = (1e-3, 1e-4)  # small enough for Taylor's first term, far above rounding
 
 
-def as_function(forward, backward):
-    """A ``torch.autograd.Function`` that differentiates ``forward`` by ``backward``.
-
-    For ``gradcheck`` and, since it saves the inputs alone, ``gradgradcheck``.
-    """
-
-    class HandWritten(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *inputs):
-            ctx.save_for_backward(*inputs)
-            return forward(*inputs)
-
-        @staticmethod
-        def backward(ctx, dy):
-            return backward(dy, *ctx.saved_tensors)
-
-    return HandWritten.apply
-
-
 def gradients_by_torch(forward, inputs, dy) -> tuple[Tensor, ...]:
     """What autograd makes of ``forward``, one gradient an input."""
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
@@ -101,9 +82,20 @@ def passes_gradcheck(case, backward, second=False) -> bool:
     The second alone cannot see a wrong sign: it asks whether the backward pass is differentiated
     rightly, not whether it is right.
     """
+
+    class HandWritten(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            ctx.save_for_backward(*inputs)  # these alone, so that it can be differentiated again
+            return case.forward(*inputs)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return backward(dy, *ctx.saved_tensors)
+
     inputs = [x.clone().requires_grad_() for x in case.inputs]
     check = gradgradcheck if second else gradcheck
-    return check(as_function(case.forward, backward), inputs, raise_exception=False)
+    return check(HandWritten.apply, inputs, raise_exception=False)
 
 
 def error_to_torch(case, backward) -> float:
