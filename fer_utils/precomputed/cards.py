@@ -5,13 +5,8 @@ faces (PublicTest). Pictures are grey levels, uint8, in steps of 4 so that they 
 activation beside a picture is that of the picture *as stored*, so anyone can hold it against
 the network.
 
-``filter_cards`` makes them; the functions behind it read them, and hold the decision rules:
-
-- ``normalised``  an activation between the median face (0) and the strongest (1)
-- ``selective``   filters that tell the class better than untrained ones;  ``verdict``
-- ``held_back``   layers whose optima stay below the strongest patch: the prior limits them
-- ``reached_by_layer``, ``by_filter``, ``by_class``, ``sheet_order``, ``closer``   tables and choices for the figures
-- ``check``       the cards are this network's
+``filter_cards`` makes them, ``check`` holds them against the network; the functions after it read
+them: decision rules, tables, and choices for the figures.
 """
 
 from __future__ import annotations
@@ -264,10 +259,7 @@ def reached_by_layer(card: dict, last: str) -> pd.DataFrame:
 
 
 def held_back(reached: pd.DataFrame) -> list[str]:
-    """The layers that the power-spectrum prior holds back, of ``reached_by_layer``:
-
-    the median optimum excites its filter less than the strongest real patch does.
-    """
+    """Of ``reached_by_layer``: layers whose median optimum stays below the strongest real patch."""
     return list(reached.columns[reached.loc["power spectrum"] < 1])
 
 

@@ -39,9 +39,6 @@ def planted_shortcut(
         ``tested`` (2,): faces of the marked class, of the others · ``face`` uint8 (48, 48), the
         one whose logit falls most without its mark · ``shown`` (5,) and ``maps`` float16
         (2, 5, 48, 48) of it.
-
-    Raises:
-        RunError: the network ``shortcut`` is not there.
     """
     other = trained(run, SHORTCUT)
     if other is None:
