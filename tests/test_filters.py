@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from scipy.fft import dctn
+from test_saliency import stirred
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,19 +16,8 @@ SIZE = 16
 SHAPE = (1, SIZE, SIZE)
 
 
-def stirred(model, seed=0):
-    """In eval mode, its batch norms with statistics and weights (of both signs) as if trained."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            module.weight.data.uniform_(-1, 1, generator=generator)
-    return model.eval()
-
-
 def seeded(make, seed=0):
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # the fixtures live longer than a test
         torch.manual_seed(seed)
         return stirred(make())
 
@@ -249,21 +239,6 @@ def test_a_linear_filters_spectrum_optimum_is_the_longest_code_along_it():
         middle, reach = (weight * prior.mean).sum() + bias, 6 * (prior.amplitude * wave).norm()
         for optima, top in ((high, middle + reach), (low, middle - reach)):
             assert abs(optima.activation[k] - top) < 1e-3 * reach
-
-
-def test_a_climb_comes_to_rest_on_a_round_top():
-    class Tops(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.top = nn.Parameter(torch.rand(3, 1, 6, 6) * 0.8 + 0.1)
-
-        def forward(self, x):
-            return -(x[:, None] - self.top).square().sum((2, 3, 4))
-
-    model = seeded(Tops, 5)
-    optima = filters.maximise_logits(model, [2, 0], shape=(1, 6, 6), steps=256)
-    assert (optima.activation > -36 * 0.005**2).all()  # a last step is 0.004
-    assert torch.allclose(optima.pictures, model.top[[2, 0]], atol=0.03)
 
 
 def test_optima_go_beyond_the_data_in_both_directions(small):
