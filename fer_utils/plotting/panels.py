@@ -82,7 +82,7 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
 def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> Figure:
     """A filter's pictures with their normalised activation, its tuning, what its loss costs.
 
-    ``pictures`` title -> ((h, w) grey levels, normalised activation); ``tuning``, ``fall`` (classes,).
+    ``pictures`` title -> ((h, w) grey levels, normalised activation).
     """
     drawn, (ax, *charts) = blank(
         6.8, 2.95, (0.1, 1.62, 6.6, 1.3), (0.85, 0.42, 2.35, 1.0), (4.2, 0.42, 2.35, 1.0)
