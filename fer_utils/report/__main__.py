@@ -112,7 +112,10 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    lacking = missing(run) if whole else []
+    lacking = []
+    if whole:
+        fingerprint.read_json(run / "config.json")  # a damaged one is named
+        lacking = missing(run)
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
     for step in steps:

@@ -207,13 +207,10 @@ class SetMarkdown(Preprocessor):
     to = Unicode("html", help="'html' or 'typst'").tag(config=True)
 
     def preprocess(self, nb, resources):
-        known = {chapter["name"] for chapter in resources["chapters"]}
         holders = list(markdown(nb))
         sources = [holder[key] for _, holder, key in holders]
         where = [f"cell {cell.metadata.number}" for cell, _, _ in holders]
         with located(resources):
-            for source, place in zip(sources, where, strict=True):
-                check_links(source, place, known)
             pieces = markup.convert(sources, where, self.to)
             if self.to == "html":
                 pieces, resources["glyphs"] = markup.draw_formulas(pieces)
@@ -232,9 +229,3 @@ def markdown(nb: NotebookNode) -> Iterator[tuple[NotebookNode, dict, str]]:
                 yield cell, output.data, "text/markdown"
             elif "figure" in output.metadata:
                 yield cell, output.metadata.figure, "caption"
-
-
-def check_links(source: str, place: str, known: set[str]) -> None:
-    for name in re.findall(r"\]\((\w+)\.ipynb\)", source):
-        if name not in known:
-            raise ReportError(f"{place}: a link leads to {name}.ipynb, which is no chapter")
