@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from fer_utils import revision
@@ -128,9 +130,16 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
 
 def tell_faces(run: Path) -> None:
     """Print what the run was made from: its faces, and what was recognised or assumed of them."""
-    about = fingerprint.read_json(run / "config.json")["data"]
-    faces = ", ".join(f"{split} {n:,}" for split, n in about["faces"].items())
-    print(f"  {run.name}: {about['kind']} faces", faces, *about.get("notes", ()), sep="\n    ")
+    config = fingerprint.read_json(run / "config.json")
+    about = config["data"]
+    print(f"  {run.name}: {about['kind']} faces")
+    with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
+        counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
+        for split, column in zip(about["faces"], counts.T, strict=True):
+            named = zip(config["classes"], column, strict=True)
+            print(f"    {split} {column.sum():,}:", ", ".join(f"{c} {n:,}" for c, n in named))
+    for note in about.get("notes", ()):
+        print(f"    {note}")
 
 
 def execute_chapters(chapters: list[Path], folder: Path, options, done) -> None:
