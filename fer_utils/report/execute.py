@@ -35,7 +35,7 @@ def execute(
     """
 
     def timed(chapter: Path) -> tuple[Path, float, str]:
-        print(f"  {chapter.stem:<26} running", flush=True)
+        print(f"  {chapter.stem:<26} running\n", end="", flush=True)
         began = time.monotonic()
         reason = execute_one(chapter, folder, run, real_faces, limit)
         return chapter, time.monotonic() - began, reason
@@ -47,7 +47,7 @@ def execute(
             for chapter, seconds, reason in pool.imap_unordered(timed, chapters):
                 if reason:
                     raise ReportError(f"{chapter.stem}, {reason}")
-                print(f"  {chapter.stem:<26} done    {seconds:6.1f} s", flush=True)
+                print(f"  {chapter.stem:<26} done    {seconds:6.1f} s\n", end="", flush=True)
                 done(chapter.name)
     finally:
         for running in folder.glob("*.running.ipynb"):
