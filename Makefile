@@ -25,7 +25,7 @@ PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
 CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: help report lab train aggregates filters notebooks figures unit test test-all verify lint clean
+.PHONY: help report lab train precomputed filters notebooks figures unit test test-all verify lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,7 +57,7 @@ train: $(READY) ## train a run, or VARIANT= of a run, on DATA or on synthetic fa
 	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 	@$(if $(VARIANT),:,$(PYTHON) -m fer_utils.precomputed $(RUN))
 
-aggregates: $(READY) ## compute anew what the chapters show from many faces
+precomputed: $(READY) ## compute anew what the chapters show from many faces
 	@$(PYTHON) -m fer_utils.precomputed $(RUN)
 
 filters: $(READY) ## compute the filter cards of RUN anew and store them in it (a few minutes)

@@ -23,7 +23,7 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from fer_utils import evaluation
+from fer_utils import evaluation, metrics
 from fer_utils.data import read_face
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.data.formats import PICTURE_SUFFIXES
@@ -61,14 +61,12 @@ def live() -> bool:
 
 
 class Panel:
-    """Lists to choose from, over one view.
+    """Lists to choose from, over one view; ``name`` is that of the static figure.
 
-    Args:
-        name: of the static figure.
-        options: what there is to choose, {label: values}, for a choice made so far.
-        view: the view of a choice, given as {label: value}.
-        start: the first choice, where it is not the first value of each list.
-        receive: takes an uploaded picture's name and bytes, returns the choice that shows it.
+    ``options`` gives what there is to choose, {label: values}, for a choice made so far, and
+    ``view`` the view of a whole choice, {label: value}; ``start`` is the first one where it is not
+    the first value of each list. ``receive`` takes an uploaded picture's name and bytes, and
+    returns the choice that shows it.
     """
 
     def __init__(
@@ -181,11 +179,10 @@ def confusion(run: Run) -> Panel:
         return View(told, draw.faces_in_rows(faces.images, captions))
 
     options = {"label": classes, "prediction": classes, "split": splits}
-    counts = {
-        (a, b): len(behind(a, b, splits[0]))
-        for a in range(len(classes)) for b in range(len(classes)) if a != b
-    }  # fmt: skip
-    a, b = max(counts, key=counts.get)
+    first = tested["split"] == splits[0]
+    counts = metrics.confusion_matrix(tested["label"][first], answer[first], len(classes))
+    np.fill_diagonal(counts, -1)
+    a, b = np.unravel_index(counts.argmax(), counts.shape)
     start = {"label": classes[a], "prediction": classes[b]}
     return Panel("03_behind", lambda _: options, view, start)
 
@@ -258,9 +255,8 @@ def filters(run: Run) -> Panel:
                 for kind, title in cards.KINDS.items()
             }
             tuning, fall = card["tuning"][place], card["logit_fall"][place]
-            return View(
-                on_card(card, place, classes), draw.one_card(pictures, tuning, fall, classes)
-            )
+            drawn = draw.one_card(pictures, tuning, fall, classes)
+            return View(on_card(card, place, classes), drawn)
         if label == first:
             told = f"Kernel {name} of {first} as it is: what it weighs up (red) and down (blue)."
             return View(told, draw.one_picture(kernels[place], "weight"))
@@ -269,12 +265,12 @@ def filters(run: Run) -> Panel:
             told = (
                 f"The optimum of the output {name}: {times:.1f} times the highest logit of a face."
             )
-            return View(told, draw.one_picture(card["outputs"][place]))
-        reached = card[f"{label}_reached"][1, place]
-        told = (
-            f"The optimum of filter {name} of {label} under the power-spectrum prior: normalised "
-            f"activation {reached:.1f} (1 is the strongest real patch)."
-        )
+        else:
+            reached = card[f"{label}_reached"][1, place]
+            told = (
+                f"The optimum of filter {name} of {label} under the power-spectrum prior: "
+                f"normalised activation {reached:.1f} (1 is the strongest real patch)."
+            )
         return View(told, draw.one_picture(card[label][place]))
 
     return Panel("05_choose", options, view, {"filter": str(cards.closer(card)[0])})

@@ -22,8 +22,8 @@ uses; ``images`` are (n, channels, height, width), scaled as the model expects. 
 """
 
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -158,8 +158,7 @@ def _geometry(module):
     return kernel, stride, padding[0] if isinstance(padding, tuple) else padding, dilation
 
 
-@dataclass(frozen=True)
-class Responses:
+class Responses(NamedTuple):
     """Activations of all filters to all faces, at each face's strongest middle unit.
 
     activation (n, filters); unit (n, filters): index into ``field.middle``.
@@ -203,8 +202,7 @@ def _within_a_face(net, name, field, shape, crops):
     return activations(net, name, face)[:, :, unit[0], unit[1]]
 
 
-@dataclass(frozen=True)
-class Patches:
+class Patches(NamedTuple):
     """Crops of faces at the exact receptive field, one row a filter.
 
     pixels (filters, count, channels, height, width); face, activation (filters, count).
@@ -216,10 +214,10 @@ class Patches:
 
 
 def top_patches(model, layer, images, filters=None, count=9, which="strongest", found=None):
-    """The ``count`` crops whose activation is ``which`` ('strongest', 'median', 'weakest').
+    """``Patches``: the ``count`` crops whose activation is ``which``, the strongest first.
 
-    One crop a face, from its strongest middle unit. ``found``: ``responses`` of the same
-    faces, where they are at hand already. Returns ``Patches``, the strongest first.
+    One crop a face, from its strongest middle unit. ``which``: 'strongest', 'median' or 'weakest'.
+    ``found``: ``responses`` of the same faces, where they are at hand already.
     """
     found = found or responses(model, layer, images)
     number = len(images)
@@ -233,13 +231,10 @@ def top_patches(model, layer, images, filters=None, count=9, which="strongest", 
     face = order[starts[which] : starts[which] + count].T
     column = torch.tensor(filters)[:, None]
     boxes = [found.field.box(unit) for unit in found.field.middle]
-    pixels = []
-    for i, unit in zip(face.flatten().tolist(), found.unit[face, column].flatten(), strict=True):
-        rows, columns = boxes[unit]
-        pixels.append(images[i, :, rows, columns])
-    return Patches(
-        torch.stack(pixels).unflatten(0, face.shape), face, found.activation[face, column]
-    )
+    units = found.unit[face, column].flatten()
+    cut = [images[i, :, *boxes[unit]] for i, unit in zip(face.flatten(), units, strict=True)]
+    pixels = torch.stack(cut).unflatten(0, face.shape)
+    return Patches(pixels, face, found.activation[face, column])
 
 
 def _chosen(wanted, number):
@@ -314,7 +309,7 @@ class PowerSpectrum:
 
     def step(self, code, direction, share):
         typical = code[0].numel() ** 0.5
-        code = code + share * 0.1 * typical * _unit_length(direction)
+        code = code + share * 0.1 * typical * (direction / _length(direction))
         return code * (typical / _length(code)).clamp(max=1)
 
 
@@ -335,12 +330,7 @@ def _length(x):
     return x.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, 1, 1, 1)
 
 
-def _unit_length(x):
-    return x / _length(x)
-
-
-@dataclass(frozen=True)
-class Optima:
+class Optima(NamedTuple):
     """pictures (filters, channels, height, width), activation (filters,)."""
 
     pictures: torch.Tensor
@@ -358,14 +348,31 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
     ``FerCNN`` takes a quarter of the steps that Adam takes to the same activation. Each filter
     begins from its own noise, whichever others are asked for.
     """
-    field = receptive_field(model, layer, shape)
+    field, prior = receptive_field(model, layer, shape), prior or FreePixels()
     with explained(model) as net:
         blank = next(net.parameters()).new_zeros(1, *shape)
         name = conv_name(net, blank, layer)
         which = _chosen(filters, net.get_submodule(name).out_channels)
-        crop = (shape[0], *field.size)
-        with _middle_unit(net, name, field, shape) as score:
-            return _climb(score, which, blank.new_zeros(1, *crop), prior or FreePixels(), **climb)
+        crop = blank.new_zeros(1, shape[0], *field.size)
+
+        def in_a_face(crops):
+            return _within_a_face(net, name, field, shape, crops)
+
+        noise = _noise(net, 2, crop.shape[1:], torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            wanted = in_a_face(noise)
+        with explained(model) as unpadded:
+            for module in unpadded.modules():
+                if hasattr(module, "padding"):
+                    module.padding = (0, 0)
+
+            def alone(crops):
+                return activations(unpadded, name, crops).flatten(1)
+
+            # without padding a crop gives this one unit, for a third of the work
+            if _gives(alone, noise, wanted):
+                return _climb(alone, which, crop, prior, **climb)
+        return _climb(in_a_face, which, crop, prior, **climb)
 
 
 def maximise_logits(model, classes=None, prior=None, shape=FACE, **climb) -> Optima:
@@ -376,44 +383,13 @@ def maximise_logits(model, classes=None, prior=None, shape=FACE, **climb) -> Opt
         return _climb(net, which, blank, prior or FreePixels(), **climb)
 
 
-@contextmanager
-def _middle_unit(net, name, field, shape):
-    """Yield ``score(crops) -> (n, filters)``, the activations of one middle unit.
-
-    A crop in a network without padding gives this unit and no other, for a third of the work.
-    Where two random crops show that this is another function, crops are laid into a face.
-    """
-
-    def of_face(crops):
-        return _within_a_face(net, name, field, shape, crops)
-
-    def of_crop(crops):
-        maps = activations(net, name, crops)
-        if maps.shape[2:] != (1, 1):
-            raise ValueError("more than one unit")
-        return maps[:, :, 0, 0]
-
-    noise = _noise(net, 2, (shape[0], *field.size), torch.Generator().manual_seed(0))
-    padded = [(module, module.padding) for module in net.modules() if hasattr(module, "padding")]
-    with torch.no_grad():
-        wanted = of_face(noise)
-        try:
-            for module, _ in padded:
-                module.padding = (0, 0)
-            same = torch.allclose(of_crop(noise), wanted, rtol=1e-4, atol=1e-5)
-        except ValueError:
-            same = False
+def _gives(score, crops, wanted):
     try:
-        if not same:
-            _restore(padded)
-        yield of_crop if same else of_face
-    finally:
-        _restore(padded)
-
-
-def _restore(padded):
-    for module, padding in padded:
-        module.padding = padding
+        with torch.no_grad():
+            found = score(crops)
+    except ValueError:  # the network refuses so small a picture
+        return False
+    return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def _climb(score, which, blank, prior, sign=1, steps=128, seed=0):
@@ -449,7 +425,7 @@ def _climb_chunk(score, code, column, prior, sign, steps):
         better = value > best
         best = torch.where(better, value, best)
         pictures = torch.where(better.view(-1, 1, 1, 1), picture.detach(), pictures)
-        momentum = 0.9 * momentum + 0.1 * _unit_length(gradient)
+        momentum = 0.9 * momentum + 0.1 * (gradient / _length(gradient))
         share = 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))  # of the first step's length
         code = prior.step(code, momentum, share)
     return pictures, best
@@ -482,8 +458,7 @@ def _by_class(activation, labels, classes):
     return activation[known].double(), F.one_hot(labels[known], classes).double()
 
 
-@dataclass(frozen=True)
-class Ablation:
+class Ablation(NamedTuple):
     """What zeroing each filter costs: two tables (filters, classes), NaN for an absent class.
 
     logit: mean fall of the true class's logit, over the faces of that class.
@@ -516,8 +491,8 @@ def _without_each(net, name, images):
     a filter.
     """
     layer = net.get_submodule(name)
-    each_but_one = 1 - torch.eye(layer.out_channels)
-    kept = torch.cat([torch.ones(1, layer.out_channels), each_but_one]).to(images)[..., None, None]
+    every = torch.ones(1, layer.out_channels)
+    kept = torch.cat([every, 1 - torch.eye(layer.out_channels)]).to(images)[..., None, None]
 
     def logits(faces, kept):
         handle = layer.register_forward_hook(lambda module, inputs, maps: maps * kept)

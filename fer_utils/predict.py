@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fer_utils import data, evaluation, runs
+from fer_utils.commandline import run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,28 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     with contextlib.suppress(AttributeError):  # a console may lack a letter of a file's name
         sys.stdout.reconfigure(errors="replace")
-    faces, refused = [], 0
-    try:
-        run = runs.Run.load(args.run)
-        for path in args.picture:
-            try:
-                found = read_picture(path, args.all, not args.centre)
-            except (ValueError, OSError) as error:
-                print(f"predict: {error}", file=sys.stderr)
-                refused += 1
-                continue
-            for face, how in found:
-                print(f"{path}: {how}")
-                print_answer(run.classes, run.predict(face[None])[0])
-                faces.append(face)
-        if args.map and faces:
-            with runs.atomic(args.map) as partial:
-                partial.write_bytes(draw_maps(run, np.stack(faces)))
-            print(f"map of the strongest expression: {args.map}")
-    except (ValueError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 1
-    return 1 if refused else 0
+    return run_command("predict", lambda: predict(args))
+
+
+def predict(args: argparse.Namespace) -> int:
+    run = runs.Run.load(args.run)
+    faces, status = [], 0
+    for path in args.picture:
+        try:
+            found = read_picture(path, args.all, not args.centre)
+        except (ValueError, OSError) as error:
+            print(f"predict: {error}", file=sys.stderr)
+            status = 1
+            continue
+        for face, how in found:
+            print(f"{path}: {how}")
+            print_answer(run.classes, run.predict(face[None])[0])
+            faces.append(face)
+    if args.map and faces:
+        with runs.atomic(args.map) as partial:
+            partial.write_bytes(draw_maps(run, np.stack(faces)))
+        print(f"map of the strongest expression: {args.map}")
+    return status
 
 
 def read_picture(path: Path, every: bool, detect: bool) -> list[tuple[np.ndarray, str]]:
@@ -61,15 +62,10 @@ def read_picture(path: Path, every: bool, detect: bool) -> list[tuple[np.ndarray
 
 
 def print_answer(classes: tuple[str, ...], probabilities: np.ndarray) -> None:
-    """A line an expression, the likeliest first, with a bar that the console can write."""
-    block = "█"
-    try:
-        block.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        block = "#"
+    """A line an expression, the likeliest first, with a bar."""
     width = max(map(len, classes))
     for k in np.argsort(-probabilities):
-        bar = block * round(30 * probabilities[k])
+        bar = "█" * round(30 * probabilities[k])
         print(f"  {classes[k]:{width}} {probabilities[k]:6.1%}  {bar}".rstrip())
 
 

@@ -12,7 +12,6 @@ their values, one after the other.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from fer_utils import metrics
+from fer_utils.commandline import run_command
 from fer_utils.runs import Run
 from fer_utils.train.recipe import Recipe
 
@@ -182,8 +182,7 @@ def scorings(run: Run) -> str:
     path = run.path / "ledger.csv"
     if not path.exists():
         return "No ledger: the faces are drawn, so PrivateTest can be drawn anew."
-    with open(path, newline="", encoding="utf-8") as file:
-        variants = [entry["variant"] for entry in csv.DictReader(file)]
+    variants = pd.read_csv(path)["variant"]
     # entries of an earlier command stand for a scoring of every epoch
     epochs = [int(n) for n in re.findall(r"best of (\d+) epochs", "\n".join(variants))]
     every = f", and every epoch of {len(epochs)} models ({sum(epochs)} epochs)" if epochs else ""
@@ -325,17 +324,14 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("run")
-    args = parser.parse_args(arguments)
-    try:
-        run = Run.load(args.run)
-        table = results(run)
-    except (ValueError, OSError) as error:
-        print(f"results: {error}", file=sys.stderr)
-        return 1
-    print_table(table.reset_index())
+    name = parser.parse_args(arguments).run
+    return run_command("results", lambda: print_results(Run.load(name)))
+
+
+def print_results(run: Run) -> None:
+    print_table(results(run).reset_index())
     print(f"\n{scorings(run)}\n\nPublished, for comparison:\n")
     print_table(published())
-    return 0
 
 
 def print_table(table: pd.DataFrame) -> None:

@@ -1,6 +1,5 @@
 """The pages and the panels in a real browser: what a reader meets, on a desk and on a phone."""
 
-import itertools
 import os
 import re
 import shutil
@@ -30,9 +29,9 @@ LARGEST = 3_000_000  # bytes of a page
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PATIENCE = 300_000  # ms: until a cell has run on a busy machine
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="no browser driver: pip install -e '.[browser]'"
-)
+WITHOUT_DRIVER = "no browser driver: pip install -e '.[browser]'"
+playwright = pytest.importorskip("playwright.sync_api", reason=WITHOUT_DRIVER)
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=WITHOUT_DRIVER).Axe
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not BROWSER, reason="no Chromium on this machine: apt-get install chromium"),
@@ -73,18 +72,14 @@ def page(browser, request):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_nothing_of_the_network_and_complains_of_nothing(site, page, name):
+def test_a_page_is_whole_fits_its_width_and_has_no_barrier(site, page, name):
     path = site / f"{name}.html"
     assert path.stat().st_size <= LARGEST
     page.goto(path.as_uri())
+    assert page.locator("h1").count() == 1
     assert page.asked[0] == path.as_uri()
     assert {url.partition(":")[0] for url in page.asked[1:]} <= {"data"}
-    assert page.complaints == []
 
-
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_hangs_over_the_edge_of_a_page(site, page, name):
-    page.goto((site / f"{name}.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(box => box.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     cut = page.evaluate("""[...document.querySelectorAll("h1, h2, h3, p, img, summary, dd")]
@@ -93,31 +88,10 @@ def test_nothing_hangs_over_the_edge_of_a_page(site, page, name):
         .map(part => part.outerHTML.slice(0, 80))""")
     assert cut == []
 
-
-@pytest.mark.parametrize("name", PAGES)
-def test_pictures_have_words_and_headings_their_order(site, page, name):
-    page.goto((site / f"{name}.html").as_uri())
-    pictures = page.evaluate(
-        "[...document.images].map(p => [p.getAttribute('alt'), p.naturalWidth])"
-    )
-    assert pictures and all(alt is not None and width > 1 for alt, width in pictures)
-    assert name == "index" or all(len(alt) > 20 for alt, _ in pictures)
-    heads = "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => +h.tagName[1])"
-    levels = page.evaluate(heads)
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_no_barrier(site, page, name):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page.goto((site / f"{name}.html").as_uri())
     found = Axe().run(page, options={"runOnly": WCAG}).response
     assert found["passes"]
-    barriers = [(rule["id"], rule["help"], [node["html"][:120] for node in rule["nodes"]][:3])
-                for rule in found["violations"]]  # fmt: skip
-    assert barriers == []
+    assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found["violations"]] == []
+    assert page.complaints == []
 
 
 def focused(page):
@@ -129,14 +103,6 @@ def test_a_page_can_be_read_with_the_keyboard_alone(site, page):
     page.goto((site / "03_confusion_matrix.html").as_uri())
     page.keyboard.press("Tab")
     assert focused(page) == "Skip to the text"
-    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
-    if page.viewport_size["width"] < 1000:
-        page.keyboard.press("Tab")
-        assert focused(page) == "Contents"
-        assert not page.is_visible("nav[aria-label=Contents]")
-        page.keyboard.press("Enter")
-        assert page.is_visible("nav[aria-label=Contents]")
-        page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     for _ in range(30):

@@ -13,8 +13,7 @@ from fer_utils.precomputed import cards
 from fer_utils.runs import Run, RunError
 from fer_utils.train import Recipe
 
-CLASSES, STEPS, CROP = 7, 3, slice(0, 40)
-MIDDLE = [(2, 2), (2, 3), (3, 2), (3, 3)]
+CLASSES, STEPS = 7, 3
 whole = pytest.mark.whole
 
 
@@ -34,37 +33,38 @@ def card(run, few_faces):
 
 @pytest.fixture(scope="module")
 def seen(run, few_faces):
-    """The held-out faces, and the last convolution's whole maps of them (n, 128, 6, 6)."""
+    """The held-out faces, as the network sees them, and the filters' responses to them."""
     faces = few_faces.of("PublicTest")
-    return faces, maps_of(run.model(), run.scale(faces.images))
-
-
-def maps_of(model, pixels):
-    with torch.no_grad():
-        return model.layer4[0](model.layer3(model.layer2(model.layer1(pixels)))).numpy()
-
-
-def activation_of(maps):
-    """The strongest of the four middle units: (n, 128)."""
-    return np.stack([maps[:, :, i, j] for i, j in MIDDLE]).max(0)
-
-
-def eta_squared(a, labels):
-    within = sum(((a[labels == c] - a[labels == c].mean(0)) ** 2).sum(0) for c in range(CLASSES))
-    return 1 - within / ((a - a.mean(0)) ** 2).sum(0)
+    pixels = run.scale(faces.images)
+    return faces, pixels, filters.responses(run.model(), None, pixels)
 
 
 @whole
-def test_the_quantiles_are_those_of_the_middle_units(card, seen):
-    faces, maps = seen
-    a = activation_of(maps)
-    assert np.array_equal(card["faces"], np.bincount(faces.labels, minlength=CLASSES))
-    assert int(card["steps"]) == STEPS
+def test_the_figures_of_a_card_are_those_of_the_held_out_faces(run, card, seen):
+    faces, pixels, found = seen
+    a = found.activation.numpy()
+    cost = filters.ablation(run.model(), None, pixels, faces.labels)
     for key, value in (
+        ("faces", np.bincount(faces.labels, minlength=CLASSES)), ("steps", STEPS),
         ("weakest", a.min(0)), ("median", np.median(a, 0)), ("strongest", a.max(0)),
         ("quantile99", np.percentile(a, 99, axis=0)), ("sd", a.std(0)),
+        ("tuning", filters.class_tuning(found.activation, faces.labels)),
+        ("eta_squared", filters.eta_squared(found.activation, faces.labels)),
+        ("logit_fall", cost.logit), ("recall_fall", cost.recall),
     ):  # fmt: skip
         assert np.allclose(card[key], value, atol=1e-4), key
+    for k, unit in ((3, 0), (90, 7)):
+        r = np.corrcoef(a[:, k], faces.action_units[:, unit])[0, 1]
+        assert card["action_units"][k, unit] == pytest.approx(r, abs=1e-3)
+
+
+@whole
+def test_each_untrained_network_is_asked_the_same(run, card, seen):
+    faces, pixels, _ = seen
+    for row, seed in zip(card["eta_squared_untrained"], cards.UNTRAINED, strict=True):
+        a = filters.responses(cards.untrained(run.model(), seed), None, pixels).activation
+        assert np.allclose(row, filters.eta_squared(a, faces.labels), atol=1e-3)
+    assert card["action_units_untrained"].shape == (len(cards.UNTRAINED), 128)
 
 
 @whole
@@ -73,10 +73,8 @@ def test_an_activation_is_that_of_the_picture_as_stored(run, card, kind):
     pictures = card[kind]
     assert pictures.dtype == np.uint8 and pictures.shape == (128, 40, 40)
     assert ((pictures % cards.LEVEL == 0) | (pictures == 255)).all()
-    face = np.zeros((128, 48, 48), np.uint8)
-    face[:, CROP, CROP] = pictures
-    maps = maps_of(run.model(), run.scale(face))  # what lies outside the field does not matter
-    assert np.allclose(card[f"{kind}_activation"], maps[range(128), range(128), 2, 2], atol=1e-4)
+    own = filters.activation(run.model(), None, run.scale(pictures)).diagonal()
+    assert np.allclose(card[f"{kind}_activation"], own, atol=1e-4)
 
 
 @whole
@@ -86,33 +84,16 @@ def test_optima_go_where_they_should(card):
 
 
 @whole
-def test_the_mean_patch_is_the_mean_of_the_strongest_crops(card, seen):
-    faces, maps = seen
-    count = int(card["averaged"])
-    assert count == max(1, len(faces) // 10)
-    units = np.stack([maps[:, :, i, j] for i, j in MIDDLE])
-    for k in (0, 77):
-        strongest = np.argsort(-units[:, :, k].max(0), kind="stable")[:count]
-        starts = [MIDDLE[u] for u in units[:, strongest, k].argmax(0)]
-        crops = [
-            faces.images[i, 8 * (r - 2) :, 8 * (c - 2) :][:40, :40]
-            for i, (r, c) in zip(strongest, starts, strict=True)
-        ]
-        gap = np.abs(card["mean_patch"][k] - np.mean(crops, axis=0)).max()
-        assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone: it is stored in steps of LEVEL
-
-
-@whole
-def test_tuning_and_eta_squared_are_textbook_figures_of_held_out_faces(run, card, seen):
-    faces, maps = seen
-    a = activation_of(maps)
-    means = np.stack([a[faces.labels == c].mean(0) for c in range(CLASSES)], axis=1)
-    assert np.allclose(card["tuning"], (means - a.mean(0)[:, None]) / a.std(0)[:, None], atol=1e-3)
-    assert np.allclose(card["eta_squared"], eta_squared(a, faces.labels), atol=1e-3)
-    assert card["eta_squared_untrained"].shape == (len(cards.UNTRAINED), 128)
-    for row, seed in zip(card["eta_squared_untrained"], cards.UNTRAINED, strict=True):
-        control = maps_of(cards.untrained(run.model(), seed), run.scale(faces.images))
-        assert np.allclose(row, eta_squared(activation_of(control), faces.labels), atol=1e-3)
+def test_the_mean_patch_is_the_mean_of_the_strongest_crops(run, card, seen):
+    faces, pixels, found = seen
+    assert card["averaged"] == max(1, len(faces) // 10)
+    crops = filters.top_patches(
+        run.model(), None, pixels, [0, 77], int(card["averaged"]), found=found
+    )
+    scale = run.config["scale"]
+    grey = 255 * (crops.pixels.mean(1)[:, 0].numpy() * scale["sd"] + scale["mean"])
+    gap = np.abs(card["mean_patch"][[0, 77]] - grey).max()
+    assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone: it is stored in steps of LEVEL
 
 
 @whole
@@ -126,63 +107,24 @@ def test_an_untrained_network_keeps_nothing_of_the_trained_one(run):
     assert all(torch.equal(before[key], value) for key, value in run.model().state_dict().items())
 
 
-@whole
-def test_action_units_by_hand(card, seen):
-    faces, maps = seen
-    a = activation_of(maps)
-    for k, unit in ((3, 0), (90, 7)):
-        r = np.corrcoef(a[:, k], faces.action_units[:, unit])[0, 1]
-        assert card["action_units"][k, unit] == pytest.approx(r, abs=1e-3)
-    assert card["action_units_untrained"].shape == (len(cards.UNTRAINED), 128)
+def test_inactive_filters_and_duplicates_by_hand():
+    activation = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    activation[:, 1] = 0.5
+    activation[:, 2] = 3 * activation[:, 5]
+    found = cards._distribution(activation)
+    assert found["inactive"].tolist() == [1] and found["duplicates"].tolist() == [[2, 5]]
 
 
 @whole
-def test_ablation_costs_what_zeroing_the_map_costs(run, card, seen):
-    faces, _ = seen
-    model, rows = run.model(), np.arange(len(faces))
-
-    def logits(k=None):
-        def silence(layer, given, maps):
-            return maps if k is None else maps.index_fill(1, torch.tensor(k), 0)
-
-        handle = model.layer4[0].register_forward_hook(silence)
-        with torch.no_grad():
-            result = model(run.scale(faces.images)).numpy()
-        handle.remove()
-        return result
-
-    before = logits()
-    for k in (5, 100):
-        after = logits(k)
-        fall = (before - after)[rows, faces.labels]
-        lost = (before.argmax(1) == faces.labels) * 1.0 - (after.argmax(1) == faces.labels)
-        for c in range(CLASSES):
-            of = faces.labels == c
-            assert card["logit_fall"][k, c] == pytest.approx(fall[of].mean(), abs=1e-4)
-            assert card["recall_fall"][k, c] == pytest.approx(lost[of].mean(), abs=1e-6)
-
-
-@whole
-def test_inactive_filters_and_duplicates_by_hand(run, few_faces, seen):
-    model = copy.deepcopy(run.model())
-    with torch.no_grad():
-        model.layer4[0].weight[7] = 0
-        model.layer4[0].weight[9] = 3 * model.layer4[0].weight[20]
-    a = activation_of(maps_of(model, run.scale(seen[0].images))).astype(float)
-    found = cards._distribution(a.astype(np.float32))
-    assert found["inactive"].tolist() == [7]
-    r = np.triu(np.nan_to_num(np.corrcoef(np.delete(a, 7, axis=1).T)), 1)
-    assert [9, 20] in found["duplicates"].tolist()
-    assert len(found["duplicates"]) == (r > cards.DUPLICATE).sum()
-
-
-@whole
-@pytest.mark.parametrize(("label", "size"), [("conv2", 10), ("conv3", 20)])
-def test_earlier_layers_optima_are_measured_against_their_patches(run, card, seen, label, size):
+@pytest.mark.parametrize(
+    ("label", "layer", "size"), [("conv2", "layer2.0", 10), ("conv3", "layer3.0", 20)]
+)
+def test_earlier_layers_optima_are_measured_against_their_patches(
+    run, card, seen, label, layer, size
+):
     which, pictures = card[f"{label}_filters"], card[label]
     assert pictures.shape == (12, size, size) and len(set(which.tolist())) == 12
-    layer = {"conv2": "layer2.0", "conv3": "layer3.0"}[label]
-    found = filters.responses(run.model(), layer, run.scale(seen[0].images)).activation
+    found = filters.responses(run.model(), layer, seen[1]).activation
     own = filters.activation(run.model(), layer, run.scale(pictures))[range(12), which]
     median, strongest = found.median(0).values[which], found.amax(0)[which]
     wanted = (own - median) / (strongest - median)
@@ -194,7 +136,7 @@ def test_earlier_layers_optima_are_measured_against_their_patches(run, card, see
 def test_outputs_are_the_logits_of_their_pictures(run, card, seen):
     with torch.no_grad():
         logits = run.model()(run.scale(card["outputs"])).numpy()
-        real = run.model()(run.scale(seen[0].images)).numpy().max(0)
+        real = run.model()(seen[1]).numpy().max(0)
     assert np.allclose(card["outputs_logit"], logits.diagonal(), atol=1e-4)
     assert np.allclose(card["outputs_strongest"], real, atol=1e-4)
 

@@ -22,7 +22,6 @@ def test_the_status_is_that_of_the_command():
     [
         (ValueError("runs/a: damaged;\nget it again"), 1, "x: runs/a: damaged; get it again\n"),
         (FileNotFoundError(2, "No such file", "a.csv"), 1, "x: [Errno 2] No such file: 'a.csv'\n"),
-        (ValueError(), 1, "x: ValueError\n"),
         (KeyboardInterrupt(), 130, "x: interrupted\n"),
     ],
 )
@@ -31,7 +30,6 @@ def test_what_the_caller_can_mend_is_one_line(capsys, error, status, line):
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), AssertionError(), KeyError("a")])
-def test_anything_else_keeps_its_traceback(error):
-    with pytest.raises(type(error)):
-        run_command("x", raising(error))
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(RuntimeError):
+        run_command("x", raising(RuntimeError()))

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import re
-from fractions import Fraction
 from itertools import product
 
 import pytest
@@ -107,79 +106,11 @@ def test_each_axis_of_a_convolution_has_its_own_size(rows, columns):
     assert mine == size_or_refusal(torchs, ())
 
 
-def test_a_pooling_window_in_the_padding_is_refused_with_the_padding_that_would_do():
-    with pytest.raises(
-        ValueError, match=r"padding=3 is more than half of kernel=5: .*; at most 2$"
-    ):
+def test_padding_that_is_too_large_is_refused_with_what_is_wrong():
+    with pytest.raises(ValueError, match=r"more than half of kernel=5: .*; at most 2$"):
         pool_output_size(20, 5, padding=3)
-
-
-@settings(max_examples=40)
-@given(axis, st.booleans())
-def test_pooling_sizes_are_torchs_beyond_the_small_ones(setting, ceil_mode):
-    setting = (*setting, ceil_mode)
-    assert size_or_refusal(pool_output_size, setting) == size_or_refusal(torch_pool, setting)
-
-
-@settings(max_examples=40)
-@given(axis, st.integers(0, 6))
-def test_transposed_sizes_are_torchs_beyond_the_small_ones(setting, output_padding):
-    n, kernel, stride, padding, dilation = setting
-    setting = (n, kernel, stride, padding, output_padding, dilation)
-    mine = size_or_refusal(transposed_output_size, setting)
-    assert mine == size_or_refusal(torch_transposed, setting)
-
-
-def counted(n, kernel, stride, padding, dilation):
-    """Try every start and count those whose last value still lies inside."""
-    room, span = n + 2 * padding, dilation * (kernel - 1) + 1
-    return sum(start + span <= room for start in range(0, room, stride))
-
-
-def settings_that_count_wrongly(size):
-    valid = [s for s in CONV if size_or_refusal(conv_output_size, s) != "refused"]
-    return [s for s in valid if size(*s) != counted(*s)]
-
-
-def settings_that_dont_come_back(size):
-    """A transposed convolution undoes the size, whatever output_padding below the stride."""
-    space = product(range(1, 9), range(1, 5), range(1, 4), range(3))
-    return [
-        (n, k, s, extra)
-        for n, k, s, extra in space
-        if extra < s and size(transposed_output_size(n, k, s, 0, extra), k, s, 0, 1) != n
-    ]
-
-
-def without_floor(n, kernel, stride, padding, dilation):
-    return Fraction(n + 2 * padding - dilation * (kernel - 1) - 1, stride) + 1
-
-
-def test_a_convolution_has_as_many_outputs_as_windows_fit():
-    assert settings_that_count_wrongly(conv_output_size) == []
-    assert settings_that_dont_come_back(conv_output_size) == []
-
-
-def test_a_missing_floor_is_caught_by_counting_by_torch_and_by_inversion():
-    assert settings_that_count_wrongly(without_floor)
-    assert settings_that_dont_come_back(without_floor)
-    assert any(torch_conv(*s) != without_floor(*s) for s in [(48, 5, 2, 0, 1), (9, 2, 2, 0, 1)])
-
-
-def test_ceil_mode_drops_a_window_that_would_start_in_the_right_padding():
-    assert pool_output_size(5, 2, 2) == 2
-    assert pool_output_size(5, 2, 2, ceil_mode=True) == 3
-    # 4 + 2·1 values, step 3: ⌈4/3⌉ + 1 = 3 windows, but the third starts at 6 ≥ n + p = 5
-    assert pool_output_size(4, 2, 3, 1, ceil_mode=True) == 2
-
-
-def test_a_transposed_size_of_zero_is_an_answer_and_below_zero_an_error():
-    setting = {"stride": (4, 2), "padding": (3, 3), "output_padding": (2, 1)}
-    assert transposed_output_size((3, 1), (4, 5), **setting) == (8, 0)
-    x, weight = torch.zeros(1, 1, 3, 1), torch.zeros(1, 1, 4, 5)
-    assert F.conv_transpose2d(x, weight, **setting).shape[2:] == (8, 0)
     with pytest.raises(ValueError, match=r"padding=3 crops too much: .* would be -1"):
-        transposed_output_size((3, 1), (4, 4), **setting)
+        transposed_output_size((3, 1), (4, 4), (4, 2), 3, (2, 1))
 
 
 def test_same_padding_keeps_the_size_at_stride_1_and_valid_pads_nothing():
@@ -205,19 +136,6 @@ def test_same_padding_keeps_the_size_at_stride_1_and_valid_pads_nothing():
 def test_an_impossible_convolution_is_refused_by_name(setting, says):
     with pytest.raises(ValueError, match=says):
         conv_output_size(**setting)
-
-
-def test_the_padding_that_a_refusal_proposes_is_the_smallest_that_works():
-    for n, kernel, dilation in product(range(1, 6), range(2, 8), range(1, 4)):
-        span = dilation * (kernel - 1) + 1
-        if span <= n:
-            continue
-        with pytest.raises(ValueError) as refusal:
-            conv_output_size(n, kernel, dilation=dilation)
-        least = int(str(refusal.value).split(">= ")[1].split()[0])
-        assert conv_output_size(n, kernel, 1, least, dilation) >= 1
-        with pytest.raises(ValueError):
-            conv_output_size(n, kernel, 1, least - 1, dilation)
 
 
 # ---- gradient checks: on every layer, and on every planted error ----------------------------
@@ -268,16 +186,6 @@ def test_the_planted_batch_norm_is_right_where_nothing_is_planted():
     assert by_hand.relative_error(cases.norm_pass(case.dy, x, gamma), right) <= EXACT
 
 
-def test_gradgradcheck_alone_does_not_see_a_wrong_sign():
-    case = CASES["linear"]
-
-    def wrong(dy, *inputs):
-        return tuple(-g for g in case.backward(dy, *inputs))
-
-    assert checks.passes_gradcheck(case, wrong, second=True)
-    assert not checks.passes_gradcheck(case, wrong)
-
-
 def test_a_function_that_saves_x_hat_as_a_constant_fails_gradgradcheck():
     case = CASES["batch norm"]
 
@@ -324,16 +232,14 @@ def test_both_gradients_of_any_convolution_are_torchs(rows, columns, seed):
         torch.testing.assert_close(hand, reference, rtol=EXACT, atol=EXACT)
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (4, 2), (1, 5)])
-@pytest.mark.parametrize("dilation", [1, (2, 3)])
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_a_convolution_of_padding_same_goes_back_as_torchs(kernel, dilation):
+def test_a_convolution_of_padding_same_goes_back_as_torchs():
     draw = seeded(2)
-    inputs, dy = [draw(2, 2, 7, 6), draw(3, 2, *kernel), draw(3)], draw(2, 3, 7, 6)
+    inputs, dy = [draw(2, 2, 7, 6), draw(3, 2, 4, 3), draw(3)], draw(2, 3, 7, 6)
     torchs = by_hand.gradients_by_torch(
-        lambda x, w, c: F.conv2d(x, w, c, 1, "same", dilation), inputs, dy
+        lambda x, w, c: F.conv2d(x, w, c, 1, "same", (2, 3)), inputs, dy
     )
-    mine = by_hand.conv2d_backward(dy, *inputs[:2], 1, "same", dilation)
+    mine = by_hand.conv2d_backward(dy, *inputs[:2], 1, "same", (2, 3))
     assert by_hand.relative_error(mine, torchs) <= EXACT
 
 
@@ -348,13 +254,6 @@ def test_average_pools_gradient_is_torchs(kernel, stride, padded, seed):
     assert by_hand.relative_error(mine, torchs) <= EXACT
 
 
-def test_silus_gradient_is_torchs_and_a_half_at_zero():
-    x, dy = 5 * seeded(0)(20), seeded(1)(20)
-    torchs = by_hand.gradients_by_torch(F.silu, [x], dy)
-    assert by_hand.relative_error(by_hand.silu_backward(dy, x), torchs) <= EXACT
-    assert by_hand.silu_backward(torch.ones(1), torch.zeros(1)) == 0.5
-
-
 @settings(max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 3), st.booleans(), st.integers(1, 4), st.integers(0, 99))
 def test_max_pool_gives_ties_to_the_same_pixel_as_torch(kernel, stride, padded, levels, seed):
@@ -367,11 +266,6 @@ def test_max_pool_gives_ties_to_the_same_pixel_as_torch(kernel, stride, padded, 
     )
     mine = by_hand.max_pool_backward(dy, x, kernel, stride, padding)
     torch.testing.assert_close(mine, torchs, rtol=0, atol=EXACT)
-
-
-def test_max_pool_gives_a_constant_window_to_its_first_pixel():
-    dx = by_hand.max_pool_backward(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2, 2), 2)
-    assert dx.flatten().tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.05])
@@ -442,17 +336,9 @@ def test_the_six_steps_are_what_autograd_finds_at_each_node():
         assert by_hand.relative_error(gradient, torchs[name].view_as(gradient)) <= EXACT, name
 
 
-def test_six_steps_and_one_line_agree():
-    draw = seeded(8)
-    x, gamma, dy = draw(4, 3, 2, 2), draw(3), draw(4, 3, 2, 2)
-    steps = by_hand.batchnorm_steps(dy, x, gamma, EPS)
-    line = by_hand.batchnorm_backward(dy, x, gamma, EPS)
-    assert by_hand.relative_error(line, [steps[n] for n in ("x", "gamma", "beta")]) <= EXACT
-
-
-@pytest.mark.parametrize("m", [2, 3, 17, 128])
-def test_the_jacobian_stops_the_mean_and_nearly_stops_x_hat(m):
-    x, gamma, eps = seeded(m)(m), 1.7, 0.1
+def test_the_jacobian_stops_the_mean_and_nearly_stops_x_hat():
+    m, gamma, eps = 17, 1.7, 0.1
+    x = seeded(0)(m)
     jacobian = by_hand.batchnorm_jacobian(x, gamma, eps)
     one = torch.ones(1).double()
     numeric = torch.autograd.functional.jacobian(
@@ -478,13 +364,6 @@ def test_in_eval_mode_batch_norm_passes_everything_back():
     )
     mine = by_hand.batchnorm_eval_backward(dy, x, gamma, mean, var, EPS)
     assert by_hand.relative_error(mine, torchs) <= EXACT
-
-
-def test_without_eps_nothing_along_x_hat_comes_back():
-    draw = seeded(10)
-    x, gamma, dy = draw(5, 2), draw(2), draw(5, 2)
-    dx, _, _ = by_hand.batchnorm_backward(dy, x, gamma, 0.0)
-    assert (dx * (x - x.mean(0))).sum(0).abs().max() <= EXACT
 
 
 def test_a_constant_channel_has_a_gradient_only_with_eps():
@@ -513,18 +392,7 @@ def test_batch_norm_refuses(dy, x, gamma, eps, says):
         by_hand.batchnorm_backward(draw(*dy), draw(*x), draw(*gamma), eps)
 
 
-def test_torch_refuses_one_value_a_channel_too():
-    with pytest.raises(ValueError):
-        F.batch_norm(torch.ones(1, 3), None, None, training=True)
-
-
 # ---- softmax with cross-entropy --------------------------------------------------------------
-
-
-def test_the_gradient_is_prediction_minus_target():
-    z = torch.tensor([[0.0, math.log(3.0)]])  # one to three
-    grad = by_hand.softmax_cross_entropy_grad(z, torch.tensor([0]))
-    torch.testing.assert_close(grad, torch.tensor([[-0.75, 0.75]]))
 
 
 def test_huge_logits_neither_overflow_nor_vanish():
@@ -538,15 +406,13 @@ def test_huge_logits_neither_overflow_nor_vanish():
 
 def test_the_hessian_is_autograds_and_never_negative():
     z, y = seeded(3)(3, 7), torch.tensor([0, 3, 6])
-    for temperature in (0.5, 1.0, 3.0):
-        hessian = by_hand.softmax_cross_entropy_hessian(z, temperature)
-        for row in range(3):
-            torchs = torch.autograd.functional.hessian(
-                lambda z, t=temperature, r=row: F.cross_entropy(z / t, y[r]), z[row]
-            )
-            torch.testing.assert_close(hessian[row], torchs, rtol=EXACT, atol=EXACT)
-        assert torch.linalg.eigvalsh(hessian).min() >= -EXACT
-        assert hessian.sum(1).abs().max() <= EXACT
+    hessian = by_hand.softmax_cross_entropy_hessian(z, 3.0)
+    for row in range(3):
+        torchs = torch.autograd.functional.hessian(
+            lambda z, r=row: F.cross_entropy(z / 3, y[r]), z[row]
+        )
+        torch.testing.assert_close(hessian[row], torchs, rtol=EXACT, atol=EXACT)
+    assert torch.linalg.eigvalsh(hessian).min() >= -EXACT
 
 
 @pytest.mark.parametrize(
@@ -721,26 +587,16 @@ def test_what_the_backward_pass_leaves_out_is_said_in_one_line(what):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
-def test_the_residual_network_is_named_as_no_chain():
-    with pytest.raises(ValueError, match=r"no backward pass by hand: .* is not fed by"):
-        by_hand.network_backward(FerResNet().eval(), torch.rand(1, 1, 48, 48), torch.tensor([0]))
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_torchscript_and_images_that_the_network_refuses_are_named():
+def test_torchscript_and_unfit_images_are_named():
     images, targets = torch.rand(2, 1, 40, 48), torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"refuses images \(2, 1, 40, 48\): mat1 and mat2"):
         by_hand.network_backward(FerCNN().eval(), images, targets)
     scripted = torch.jit.trace(nn.Flatten(), images)
     with pytest.raises(ValueError, match="through TorchScript"):
         by_hand.network_backward(scripted, images, targets)
-
-
-def test_images_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match="NaN or infinity"):
-        by_hand.network_backward(
-            FerCNN().eval(), torch.full((1, 1, 48, 48), math.nan), torch.zeros(1)
-        )
+        by_hand.network_backward(FerCNN().eval(), images * math.nan, targets)
 
 
 # ---- the exercise ----------------------------------------------------------------------------

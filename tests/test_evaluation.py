@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
 from fer_utils import data, evaluation, saliency, synthetic
@@ -48,8 +49,6 @@ def test_equal_pixels_share_the_score():
     assert evaluation.pointing_game(plateau, mask).item() == pytest.approx(1 / 3)
     # two of the three 3s are taken, each third one in the mask
     assert evaluation.rank_accuracy(plateau, mask).item() == pytest.approx((2 / 3) / 2)
-    turned = plateau.flip(2, 3), mask.flip(1, 2)
-    assert evaluation.pointing_game(*turned).item() == pytest.approx(1 / 3)
 
 
 def test_what_speaks_against_the_class_has_no_relevance_mass():
@@ -78,26 +77,10 @@ def test_the_mask_is_where_the_expression_shows(few_faces):
 
 
 def test_rank_correlation_is_spearmans_with_mean_ranks_for_ties():
-    scipy = pytest.importorskip("scipy.stats")
     a = torch.randint(6, (5, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
     b = torch.randint(6, (5, 1, 4, 4), generator=torch.Generator().manual_seed(1)).float()
-    expected = [
-        scipy.spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b, strict=True)
-    ]
+    expected = [spearmanr(*pair).statistic for pair in zip(a.flatten(1), b.flatten(1), strict=True)]
     assert evaluation.rank_correlation(a, b).tolist() == pytest.approx(expected)
-
-
-def test_the_true_map_deletes_faster_and_inserts_faster_than_any_control(linear):
-    x, t = faces(), torch.tensor([0, 1, 0, 1])
-    maps = {
-        name: evaluation.importance(name, linear, x, t)
-        for name in ("integrated gradients", "control: centre prior", "control: random")
-    }
-    fall = {k: evaluation.deletion(linear, x, t, m, fill=0.0) for k, m in maps.items()}
-    rise = {k: evaluation.insertion(linear, x, t, m, fill=0.0) for k, m in maps.items()}
-    for control in ("control: centre prior", "control: random"):
-        assert (fall["integrated gradients"] < fall[control]).all()
-        assert (rise["integrated gradients"] > rise[control]).all()
 
 
 def test_deletion_and_insertion_by_hand(linear):
@@ -138,9 +121,7 @@ def test_equal_pixels_do_not_go_from_the_top_down():
 
 
 def test_randomised_copies_differ_and_leave_model_and_random_state_alone():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 2))
     kept = {k: v.clone() for k, v in model.state_dict().items()}
     state = torch.get_rng_state()
     twin = evaluation.randomised(model, seed=3)
@@ -153,34 +134,25 @@ def test_randomised_copies_differ_and_leave_model_and_random_state_alone():
     assert torch.equal(evaluation.randomised(model, seed=3)[0].weight, twin[0].weight)
 
 
-def with_random(method, model, x, t):
-    """Rank correlation of a map with that of the network of random weights."""
-    other = evaluation.randomised(model, 0)
-    return evaluation.rank_correlation(method(model, x, t), method(other, x, t))
-
-
 def test_randomisation_tells_a_map_of_the_network_from_one_of_the_picture(linear):
     x, t = faces(), torch.tensor([0, 1, 0, 1])
 
     def reads(name):
         return lambda model, x, t: evaluation.importance(name, model, x, t)
 
-    assert torch.allclose(
-        with_random(reads("control: edges"), linear, x, t), torch.ones(4).double()
-    )
-    assert (with_random(reads("gradient"), linear, x, t).abs() < 0.5).all()
-    steps = evaluation.cascading_randomisation(reads("gradient"), linear, x, t)
-    assert list(steps) == ["trained", "1"]
+    for name, alike in (("control: edges", True), ("gradient", False)):
+        steps = evaluation.cascading_randomisation(reads(name), linear, x, t)
+        assert list(steps) == ["trained", "1"]
+        r = evaluation.rank_correlation(steps["trained"], steps["1"])
+        assert (r > 0.999).all() if alike else (r.abs() < 0.5).all()
     steady = evaluation.stability(reads("gradient"), linear, x, t)
     assert torch.allclose(steady, torch.ones(4).double())  # a linear model's gradient is constant
     assert (evaluation.stability(reads("control: edges"), linear, x, t) < 0.999).all()
 
 
 def test_cascading_goes_from_the_output_down_and_keeps_the_random_weights():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ReLU()]
-        model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 2)).eval()
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 2)).eval()
     x, asked = faces(), []
 
     def method(network, *of):
@@ -326,14 +298,12 @@ def test_a_method_wins_where_it_is_better_than_every_control():
     assert evaluation.most_trusted(s, among=["gradient"]) is None
 
 
-def test_one_network_in_which_it_fails_is_enough():
+def test_one_network_in_which_it_fails_or_its_own_map_of_random_weights_is_enough():
     s = stored(pointing_game={"SmoothGrad": 0.7})
+    assert evaluation.better_than_controls(s, "pointing game") == ["SmoothGrad"]
     s["values"][1, SCORED.index("SmoothGrad"), 0] -= 0.2
     assert evaluation.leads(s, "pointing game")["SmoothGrad"][0] > 0.05
     assert evaluation.better_than_controls(s, "pointing game") == []
-
-
-def test_its_own_map_of_random_weights_is_a_control():
     s = stored(pointing_game={"SmoothGrad": 0.6})
     s["untrained"][:, SCORED.index("SmoothGrad"), 0] = 0.59
     assert evaluation.better_than_controls(s, "pointing game") == []

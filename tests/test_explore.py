@@ -139,21 +139,18 @@ def test_the_panel_makes_maps_as_the_chapter_does(drawn):
     assert panel.options({})["method"] == evaluation.asking(evaluation.METHODS)
 
 
-def test_the_text_of_the_upload_button_is_not_cut_off(real):
-    assert opened(explore.saliency(real)).upload.layout.width == "max-content"
-    assert not hasattr(opened(explore.confusion(real)), "upload")
-
-
-def uploaded(panel, name, content):
+def upload(panel, name, image):
+    buffer = io.BytesIO(b"no picture")
+    if image is not None:
+        image.save(buffer, "PNG")
+    content = buffer.getvalue()
     about = {"name": name, "type": "", "size": len(content), "last_modified": datetime.now(UTC)}
     panel.upload.value = (about | {"content": memoryview(content)},)
 
 
 def test_a_picture_of_ones_own_is_read_by_the_run(real, few_faces):
-    buffer = io.BytesIO()
-    Image.fromarray(few_faces.images[0]).save(buffer, "PNG")
     panel = opened(explore.saliency(real))
-    uploaded(panel, "me & you.png", buffer.getvalue())
+    upload(panel, "me & you.png", Image.fromarray(few_faces.images[0]))
     scores = real.predict(few_faces.images[:1])[0]
     assert panel.controls["face"].value == "yours: me & you.png"
     said = f"network fer2013: {real.classes[scores.argmax()]} ({scores.max():.0%})"
@@ -161,16 +158,14 @@ def test_a_picture_of_ones_own_is_read_by_the_run(real, few_faces):
 
 
 def test_a_cropped_upload_says_so_and_a_bad_one_gives_one_clear_line(real):
-    buffer = io.BytesIO()
-    Image.new("RGB", (90, 60), "grey").save(buffer, "JPEG")
     panel = opened(explore.saliency(real))
-    uploaded(panel, "wide.jpg", buffer.getvalue())
+    upload(panel, "wide.png", Image.new("RGB", (90, 60), "grey"))
     assert "central square" in panel.shown.value and "/tmp" not in panel.shown.value
-    uploaded(panel, "<b>.png", b"no picture")
+    upload(panel, "<b>.png", None)
     assert panel.shown.value.startswith('<p role="alert">&lt;b&gt;.png: no picture')
-    assert "\n" not in panel.shown.value and panel.controls["face"].value == "yours: wide.jpg"
+    assert "\n" not in panel.shown.value and panel.controls["face"].value == "yours: wide.png"
     panel.controls["method"].value = "Grad-CAM"
-    assert "wide.jpg" in panel.shown.value and picture(panel)
+    assert "wide.png" in panel.shown.value and picture(panel)
 
 
 def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):

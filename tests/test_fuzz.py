@@ -25,7 +25,7 @@ from fer_utils.data import DataError, Faces, read_face
 from fer_utils.data.ferplus import HEADER, read_votes
 from fer_utils.data.readers import read_path
 from fer_utils.model import FerCNN
-from fer_utils.report import ReportError, notebook
+from fer_utils.report import ReportError, fingerprint
 from fer_utils.runs import Run, RunError
 from fer_utils.train.checkpoint import load_checkpoint, save_checkpoint
 from fer_utils.train.recipe import make_optimiser
@@ -271,5 +271,5 @@ def test_notebooks(tmp_path):
         code("1", "answer", data={"text/markdown": "It stands."}),
     )  # fmt: skip
     whole = write(tmp_path / "00_a.ipynb", *cells).read_bytes()
-    notebook.read(tmp_path / "00_a.ipynb")
-    fuzz(meddled(whole), on_disk(tmp_path, "00_a.ipynb", notebook.read), ReportError)
+    fingerprint.notebook(tmp_path / "00_a.ipynb")
+    fuzz(meddled(whole), on_disk(tmp_path, "00_a.ipynb", fingerprint.notebook), ReportError)

@@ -1,53 +1,45 @@
 """The report: pages are whole, honest about failures, and made again only when they must be."""
 
 import base64
+import io
 import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import tomllib
-import zlib
-from importlib.metadata import EntryPoint
 
+import nbformat
 import pytest
+from nbconvert.exporters import get_exporter
+from PIL import Image
 
 from fer_utils import precomputed
 from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, render
 from fer_utils.report.__main__ import main
 
 
-def png(width=8, height=4) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    pixels = zlib.compress(b"".join(b"\0" + b"\x80" * width for _ in range(height)))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+def png(width=8) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (width, 4), 128).save(content, "png")
+    return content.getvalue()
 
 
 def markdown(source):
-    about = {"cell_type": "markdown", "id": f"m{abs(hash(source))}", "metadata": {}}
-    return about | {"source": source}
+    return nbformat.v4.new_markdown_cell(source)
 
 
 def code(source, *tags, data=None, metadata=None):
-    output = {"output_type": "display_data", "data": data, "metadata": metadata or {}}
-    return {
-        "cell_type": "code", "id": f"c{abs(hash((source, str(data))))}", "metadata": {"tags": list(tags)},
-        "execution_count": None, "source": source, "outputs": [output] if data else [],
-    }  # fmt: skip
+    shown = nbformat.v4.new_output("display_data", data or {}, metadata=metadata or {})
+    about, outputs = {"tags": list(tags)}, [shown] if data else []
+    return nbformat.v4.new_code_cell(source, metadata=about, outputs=outputs)
 
 
 def write(path, *cells):
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=list(cells), metadata={"kernelspec": kernel})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(notebook), "utf-8")
+    nbformat.write(notebook, path)
     return path
 
 
@@ -146,12 +138,6 @@ def test_pages_show_the_run_and_escape_what_comes_from_data(project):
 
 
 @pytest.mark.whole
-def test_pdf_is_tagged_and_declares_its_accessibility(project):
-    made = (project / "build" / "tiny" / "report.pdf").read_bytes()
-    assert made.startswith(b"%PDF") and b"pdfuaid" in made and b"StructTreeRoot" in made
-
-
-@pytest.mark.whole
 def test_nothing_changed_means_nothing_touched_and_nothing_large_imported(project):
     before = state(project)
     script = (
@@ -184,54 +170,32 @@ def test_a_chapter_that_fails_is_named_and_fails_again(project, capsys):
 
 
 @pytest.mark.whole
-def test_an_exporter_alone_gives_the_page_of_the_report(project):
+def test_nbconvert_alone_gives_the_page_of_the_report_and_an_accessible_pdf(project):
     executed = project / "build" / "tiny" / "notebooks" / "00_a.ipynb"
-    page, _ = render.FerHTMLExporter().from_filename(str(executed))
+    page, _ = get_exporter("fer-html")().from_filename(str(executed))
     assert page == (project / "build" / "tiny" / "html" / "00_a.html").read_text("utf-8")
-    made, _ = render.FerPDFExporter().from_filename(str(executed))
-    assert made.startswith(b"%PDF") and b"pdfuaid" in made
-
-
-def test_nbconvert_finds_the_exporters_by_their_short_names():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    found = {
-        name: EntryPoint(name, value, "nbconvert.exporters").load()
-        for name, value in declared["nbconvert.exporters"].items()
-    }
-    assert found == {"fer-html": render.FerHTMLExporter, "fer-pdf": render.FerPDFExporter}
+    made, _ = get_exporter("fer-pdf")().from_filename(str(executed))
+    assert made.startswith(b"%PDF") and b"pdfuaid" in made and b"StructTreeRoot" in made
 
 
 @pytest.mark.whole
-def test_what_a_user_or_jupyterlab_puts_under_build_is_left_alone_and_does_no_harm(project):
+def test_what_a_user_or_jupyterlab_puts_beside_is_left_alone_and_what_lost_its_cause_goes(project):
     folder = project / "build" / "tiny"
-    own = [folder / "notes.txt", folder / "html" / "mine.html", folder / "figures" / "mine.png",
-           folder / "notebooks" / "02_own.ipynb"]  # fmt: skip
-    for place in ("html", "notebooks", "figures", "."):
-        checkpoint = folder / place / ".ipynb_checkpoints" / "00_a-checkpoint.ipynb"
-        own.append(checkpoint)
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    own = [folder / "html" / "mine.html", folder / "notebooks" / "02_own.ipynb",
+           folder / "notebooks" / ".ipynb_checkpoints" / "00_a-checkpoint.ipynb"]  # fmt: skip
+    own[-1].parent.mkdir()
     for path in own:
         path.write_text("mine")
-    (project / "notebooks" / ".ipynb_checkpoints").mkdir()
     (project / "notebooks" / "00_a-Copy1.ipynb").write_text("{}")
-    write(project / "notebooks" / "02_c.ipynb", *second())
-    assert make(project) == 0
-    made = [folder / "html" / "02_c.html", folder / "html" / "02_c.ipynb",
-            folder / "notebooks" / "02_c.ipynb"]  # fmt: skip
-    assert all(path.is_file() for path in made)
-    (project / "notebooks" / "02_c.ipynb").unlink()
-    assert make(project) == 0
-    assert not any(path.exists() for path in made)  # what an earlier call wrote goes with its cause
+    third = write(project / "notebooks" / "02_c.ipynb", *second())
+    made = [folder / "html" / "02_c.html", folder / "html" / third.name,
+            folder / "notebooks" / third.name]  # fmt: skip
+    assert make(project) == 0 and all(path.is_file() for path in made)
+    third.unlink()
+    assert make(project) == 0 and not any(path.exists() for path in made)
     assert [path.read_text() for path in own] == ["mine"] * len(own)
     page = (folder / "html" / "00_a.html").read_text("utf-8")
     assert "02_c" not in page and "02_own" not in page and "Copy1" not in page
-
-
-@pytest.mark.whole
-def test_a_changed_order_of_classes_makes_chapters_stale(project, monkeypatch):
-    before = fingerprint.surroundings(project, "tiny", None, None)
-    monkeypatch.setenv("FER_CLASSES", "Happy,Sad")
-    assert fingerprint.surroundings(project, "tiny", None, None) != before
 
 
 @pytest.mark.whole
@@ -296,7 +260,6 @@ def test_results_that_were_interrupted_are_finished(tmp_path, called):
     [
         (["--data", "no.csv"], "no.csv: no such file"),
         (["--votes", "no.csv"], "no.csv: no such file"),
-        ([], "00_a reads the run 'other', which is not in"),
     ],
 )
 def test_what_is_missing_is_said_before_any_work(tmp_path, called, capsys, options, message):
@@ -306,19 +269,20 @@ def test_what_is_missing_is_said_before_any_work(tmp_path, called, capsys, optio
     assert not (tmp_path / "build").exists()
 
 
-def test_a_folder_of_pictures_is_data_too_and_a_change_in_it_is_seen(tmp_path, capsys):
-    folder = tmp_path / "pictures" / "happy"
-    folder.mkdir(parents=True)
-    (folder / "1.png").write_bytes(png())
-    before = fingerprint.surroundings(tmp_path, "r", folder.parent, None)
-    assert before == fingerprint.surroundings(tmp_path, "r", folder.parent, None)
-    (folder / "1.png").write_bytes(png() + b"more")
-    assert before != fingerprint.surroundings(tmp_path, "r", folder.parent, None)
-    whole_run(tmp_path / "runs" / "r")
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "00_x.ipynb").write_text("{}")
-    assert main(["--run", "r", "--data", str(folder.parent)], root=tmp_path) == 1
-    assert "not a notebook" in capsys.readouterr().err  # the folder was no complaint
+def test_a_change_of_data_or_of_the_order_of_classes_makes_chapters_stale(tmp_path, monkeypatch):
+    picture = tmp_path / "pictures" / "happy" / "1.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(png())
+
+    def made_from():
+        return fingerprint.surroundings(tmp_path, "r", tmp_path / "pictures", None)
+
+    before = made_from()
+    assert before == made_from()
+    picture.write_bytes(png() + b"more")
+    changed = made_from()
+    monkeypatch.setenv("FER_CLASSES", "Happy,Sad")
+    assert len({before, changed, made_from()}) == 3
 
 
 def set_pages(tmp_path, *cells):
@@ -333,7 +297,7 @@ END = code("…", "answer", data={"text/markdown": "So."})
 
 def picture(**facts):
     data = {"image/png": base64.b64encode(png()).decode()}
-    return code("…", data=data, metadata={"image/png": facts})
+    return code("…", data=data, metadata={"image/png": {"name": "x", "width": 300, **facts}})
 
 
 def frame(columns):
@@ -347,7 +311,7 @@ def frame(columns):
         (markdown(r"$$a \odot_! \nosuch{b}$$"), "cell 2: Could not convert TeX math"),
         (markdown(r"\begin{align} x \end{align}"), "cell 2: '.*align.*' is left of a formula"),
         (markdown("A price of $5."), "cell 2: '.*5.*' is left of a formula"),
-        (markdown("### Too deep"), "cell 2: a heading of level 3 follows one of level 1"),
+        (markdown("### Too deep"), "cell 2: .*skipped from heading level 1 to 3"),
         (markdown("![x](y.png)"), r"cell 2: .*show\(\.\.\.\)"),
         (picture(), "cell 2: a figure without alt text"),
         (frame(40), "cell 2: a table is wider than the page"),
@@ -368,7 +332,7 @@ def test_a_notebook_that_is_no_chapter_is_refused(tmp_path):
 
 
 def test_print_takes_the_svg_drawn_with_a_figure_and_no_other(tmp_path):
-    path = str(write(tmp_path / "notebooks" / "05_x.ipynb", HEAD, picture(alt="a", name="x"), END))
+    path = str(write(tmp_path / "notebooks" / "05_x.ipynb", HEAD, picture(alt="a"), END))
     exporter, folder = render.FerTypstExporter(), tmp_path / "figures"
     assert list(exporter.from_filename(path)[1]["figure_files"]) == ["5.1.png"]
     folder.mkdir()
@@ -394,24 +358,13 @@ LIMIT = """- **2019 said** that Fear–Sad and Fear–Neutral are confused most.
 @pytest.mark.parametrize(
     "answer, faults",
     [
-        (LIMIT, []),
         (LIMIT + "\n- And 1.", ["4 bullets (at most 3)", "7 numbers (at most 6)"]),
         ("word " * 61, ["61 words (at most 60)"]),
         ("1, 2.5, −3, 4 %, [5, 6] of conv4, FER2013 and fc", []),
-        ("1, 2.5, −3, 4 %, [5, 6], 1,000", ["7 numbers (at most 6)"]),
     ],
 )
 def test_an_answer_holds_three_bullets_sixty_words_six_numbers(answer, faults):
     assert notebook.answer_faults(answer) == faults
-
-
-def test_an_answer_over_its_limit_stops_the_build_once_that_is_switched_on(tmp_path, monkeypatch):
-    long = code("…", "answer", data={"text/markdown": "word " * 61})
-    set_pages(tmp_path, HEAD, long)
-    monkeypatch.setattr(notebook, "LONG_ANSWERS_STOP", True)
-    set_pages(tmp_path, HEAD, END)
-    with pytest.raises(ReportError, match=r"^05_x: the answer has 61 words \(at most 60\)"):
-        set_pages(tmp_path, HEAD, long)
 
 
 def test_the_short_answer_is_the_sentence_that_tells_the_finding():
@@ -467,15 +420,14 @@ def test_pages_warn_exactly_where_real_faces_may_stand(kind, faces, warned):
 
 @pytest.mark.whole
 def test_notebooks_replay_in_two_processes_and_under_any_kernels_name(tmp_path):
-    for name, kernel in (("00_a", "python3"), ("01_b", "nosuch")):
+    for name in ("00_a", "01_b"):
         cells = [code("x = 20"), code("x += 1\nx"), code("2 * x")]
-        for i, value in ((1, "21"), (2, "42")):
-            result = {"output_type": "execute_result", "execution_count": i + 1, "metadata": {}}
-            cells[i]["outputs"] = [{**result, "data": {"text/plain": value}}]
-        for i, cell in enumerate(cells, 1):
-            cell["execution_count"] = i
+        for count, (cell, value) in enumerate(zip(cells[1:], ("21", "42"), strict=True), 2):
+            result = {"text/plain": value}
+            cell.execution_count = count
+            cell.outputs = [nbformat.v4.new_output("execute_result", result, execution_count=count)]
         path = write(tmp_path / "notebooks" / f"{name}.ipynb", *cells)
-        path.write_text(path.read_text().replace('"python3"', f'"{kernel}"'))
+        path.write_text(path.read_text().replace('"python3"', '"nosuch"'))
     shutil.copy(ROOT / "notebooks" / "conftest.py", tmp_path / "notebooks")
     command = [sys.executable, "-m", "pytest", "--nbval", "-n", "2", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, "notebooks"], cwd=tmp_path, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """Attribution maps: equal to captum's, true to their axioms, and gone without a trace."""
 
 import copy
+import random
 import warnings
 
 import pytest
@@ -24,9 +25,7 @@ METHODS = [
     saliency.guided_backprop,
     saliency.occlusion,
 ]
-# here two copies of a network share their layers, which a class activation map refuses
-UNFIT = [saliency.grad_cam, saliency.hires_cam, saliency.smoothgrad]
-SYMMETRIC = [method for method in METHODS if method not in UNFIT]
+
 ids = [method.__name__ for method in METHODS]
 
 
@@ -44,24 +43,6 @@ class Residual(nn.Module):
         h = h + F.relu(self.twice(h))
         h = F.max_pool2d(h + self.twice(h), 4)
         return self.head(h.flatten(1))
-
-
-class TwoConvolutions(nn.Module):
-    """As captum's tests have it: rows of ones, pools, ``view`` to rows of 4, a softmax."""
-
-    size = 10
-
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 4, 3)
-        self.relu1, self.relu2, self.pool = nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2)
-        self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 10)
-        nn.init.ones_(self.fc1.weight)
-
-    def forward(self, x):
-        x = self.pool(self.relu1(self.conv1(x)))
-        x = self.pool(self.relu2(self.conv2(x))).view(-1, 4)
-        return torch.softmax(self.fc2(F.relu(self.fc1(x))), 1)
 
 
 class OneConvolution(nn.Module):
@@ -90,45 +71,37 @@ class PublishedFerCNN(FerCNN):
 
 def random_network(seed):
     """A small float64 network: kernels, strides, dilations, groups, norms and pools at random."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def pick(*options):
-        return options[int(torch.randint(len(options), (1,), generator=generator))]
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if seed % 6 == 5:
-            return stirred(Residual()).double()
-        layers, channels = [], 1
-        for _ in range(pick(1, 2, 3)):
-            groups = pick(1, 2) if channels > 1 else 1
-            kernel, dilation = pick((3, 1), (3, 2), (5, 1), (1, 1))
-            out = pick(4, 6, 8)
-            block = [
-                nn.Conv2d(channels, out, kernel, padding=pick(0, 1, kernel // 2), dilation=dilation,
-                          groups=groups, stride=pick(1, 1, 2), bias=pick(True, False))
-            ]  # fmt: skip
-            activation = [pick(nn.LeakyReLU(0.05), nn.ReLU(inplace=True), nn.ELU(), nn.GELU())]
-            norm = [nn.BatchNorm2d(out)] if pick(True, True, False) else []
-            block += pick(activation + norm, norm + activation)
-            block += [pick(nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2), nn.AvgPool2d(2))]
-            candidate = nn.Sequential(*layers, *block)
-            try:
-                with torch.no_grad():
-                    copy.deepcopy(candidate).eval()(torch.zeros(1, 1, SIZE, SIZE))
-            except RuntimeError:
-                break  # the face has shrunk away
-            layers, channels = [*layers, *block], out
-        body = nn.Sequential(*layers, nn.Flatten())
-        with torch.no_grad():
-            wide = body.eval()(torch.zeros(1, 1, SIZE, SIZE)).shape[1]
-        return stirred(nn.Sequential(body, nn.Linear(wide, 9), nn.ReLU(), nn.Linear(9, 5))).double()
+    torch.manual_seed(seed)
+    if seed % 6 == 5:
+        return stirred(Residual()).double()
+    pick = random.Random(seed).choice
+    layers, channels = [], 1
+    for _ in range(pick((1, 2, 3))):
+        groups = pick((1, 2)) if channels > 1 else 1
+        kernel, dilation = pick(((3, 1), (3, 2), (5, 1), (1, 1)))
+        out = pick((4, 6, 8))
+        conv = nn.Conv2d(channels, out, kernel, pick((1, 1, 2)), pick((0, 1, kernel // 2)),
+                         dilation, groups, bias=pick((True, False)))  # fmt: skip
+        activation = pick((nn.LeakyReLU(0.05), nn.ReLU(inplace=True), nn.ELU(), nn.GELU()))
+        norm = nn.BatchNorm2d(out)
+        order = pick(([activation], [activation, norm], [norm, activation]))
+        pool = pick((nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2), nn.AvgPool2d(2)))
+        block = [conv, *order, pool]
+        try:
+            nn.Sequential(*layers, *block).eval()(torch.zeros(1, 1, SIZE, SIZE))
+        except RuntimeError:
+            break  # the face has shrunk away
+        layers, channels = [*layers, *block], out
+    head = [nn.Flatten(), nn.LazyLinear(9), nn.ReLU(), nn.Linear(9, 5)]
+    model = nn.Sequential(*layers, *head).eval()
+    model(torch.zeros(1, 1, SIZE, SIZE))
+    return stirred(model).double()
 
 
 def stirred(model):
     """In eval mode, its batch norms with statistics and weights (of both signs) as if trained."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+        if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, -1, 1)
@@ -144,26 +117,17 @@ def faces(number=3, size=SIZE, dtype=torch.float64):
 
 @pytest.fixture
 def small():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        block = [
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.LeakyReLU(0.05),
-            nn.BatchNorm2d(4),
-            nn.MaxPool2d(2),
-        ]
-        return stirred(nn.Sequential(*block, nn.Flatten(), nn.Linear(256, 5))).double()
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.LeakyReLU(0.05), nn.BatchNorm2d(4)]
+    return stirred(
+        nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 5))
+    ).double()
 
 
-@pytest.mark.parametrize(
-    "make", [*range(18), FerResNet, PublishedFerCNN, TwoConvolutions, OneConvolution]
-)
+@pytest.mark.parametrize("make", [*range(18), FerResNet, PublishedFerCNN, OneConvolution])
 def test_equals_captum(make, monkeypatch):
     """In float64, to 1e-10 of the largest value: in float32 ties of a max pool fall both ways."""
     attr = pytest.importorskip("captum.attr")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = random_network(make) if isinstance(make, int) else stirred(make()).double()
+    model = random_network(make) if isinstance(make, int) else stirred(make()).double()
     size = getattr(model, "size", SIZE)
     x, t = faces(4, size), torch.tensor([0, 3, 4, 1])
     layer = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
@@ -181,46 +145,33 @@ def test_equals_captum(make, monkeypatch):
         warnings.simplefilter("ignore")  # captum on inputs that asked for no gradient
         plain = attr.Saliency(model)
         close(saliency.gradient(model, x, t), plain.attribute(x, t, abs=False))
-        close(
-            saliency.gradient_times_input(model, x, t), attr.InputXGradient(model).attribute(x, t)
-        )
+        product = attr.InputXGradient(model).attribute(x, t)
+        close(saliency.gradient_times_input(model, x, t), product)
         # captum rounds its quadrature weights to float32, relative error up to 6e-8
-        close(
-            saliency.integrated_gradients(model, x, t, steps=7, baseline=0.2),
-            attr.IntegratedGradients(model).attribute(x, 0.2, t, n_steps=7),
-            1e-7,
-        )
+        integral = attr.IntegratedGradients(model).attribute(x, 0.2, t, n_steps=7)
+        close(saliency.integrated_gradients(model, x, t, 7, 0.2), integral, 1e-7)
         monkeypatch.setattr(torch, "normal", lambda mean, sd: noise.flatten(0, 1) * sd)
-        close(
-            saliency.smoothgrad(
-                model, x, t, samples=4, noise=0.125, generator=torch.Generator().manual_seed(1)
-            ),
-            attr.NoiseTunnel(plain).attribute(
-                x, nt_type="smoothgrad", nt_samples=4, stdevs=0.125, target=t, abs=False
-            ),
+        mean = attr.NoiseTunnel(plain).attribute(
+            x, nt_type="smoothgrad", nt_samples=4, stdevs=0.125, target=t, abs=False
         )
+        close(saliency.smoothgrad(model, x, t, 4, 0.125, torch.Generator().manual_seed(1)), mean)
         # captum divides occlusion's sums in float32: keep its .float() from rounding
         monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
         for wide, stride in ((4, 2), (5, 3)) if size < 48 else ((11, 9),):
-            close(
-                saliency.occlusion(model, x, t, wide, stride, fill=0.3),
-                attr.Occlusion(model).attribute(x, (1, wide, wide), (1, stride, stride), 0.3, t),
+            hidden = attr.Occlusion(model).attribute(
+                x, (1, wide, wide), (1, stride, stride), 0.3, t
             )
-        if not any(isinstance(module, nn.LeakyReLU) for module in model.modules()):
-            rectified = [isinstance(module, nn.ReLU) for module in model.modules()]
-            if any(rectified) and not isinstance(model, FerResNet | TwoConvolutions):
-                close(
-                    saliency.guided_backprop(model, x, t),
-                    attr.GuidedBackprop(model).attribute(x, t),
-                )
+            close(saliency.occlusion(model, x, t, wide, stride, fill=0.3), hidden)
+        kinds = {type(module) for module in model.modules()}
+        if nn.ReLU in kinds and not kinds & {nn.LeakyReLU, FerResNet}:
+            guided = attr.GuidedBackprop(model).attribute(x, t)
+            close(saliency.guided_backprop(model, x, t), guided)
         calls.clear()
         model(x)
         if len(calls) == 1:
-            small = attr.LayerGradCam(model, layer).attribute(x, t)
-            close(
-                saliency.grad_cam(model, x, t, layer),
-                attr.LayerAttribution.interpolate(small, (size, size), "bilinear"),
-            )
+            cam = attr.LayerGradCam(model, layer).attribute(x, t)
+            cam = attr.LayerAttribution.interpolate(cam, (size, size), "bilinear")
+            close(saliency.grad_cam(model, x, t, layer), cam)
 
 
 class Squares(nn.Module):
@@ -241,46 +192,11 @@ def test_smoothgrads_noise_is_a_share_of_each_faces_own_range():
         assert float(drawn.std() / (face.max() - face.min())) == pytest.approx(0.1, rel=0.15)
 
 
-def test_a_blur_keeps_what_is_even_and_spreads_a_dot_as_gauss_does():
-    even = torch.full((1, 2, SIZE, SIZE), 0.7, dtype=torch.float64)
-    assert torch.allclose(saliency.blurred(even), even)
-    dot = torch.zeros(1, 1, 33, 33, dtype=torch.float64)
-    dot[..., 16, 16] = 1
-    spread = saliency.blurred(dot, sigma=2)[0, 0]
-    far = torch.arange(-16, 17, dtype=torch.float64)
-    assert float(spread.sum()) == pytest.approx(1)
-    assert float((spread.sum(0) * far**2).sum()) == pytest.approx(4, rel=0.05)  # σ², cut at 3 σ
-    assert torch.allclose(spread, spread.T) and spread.argmax() == 16 * 33 + 16
-
-
 @pytest.mark.parametrize("size, reach", [((33, 40), 12), ((9, 20), 8), ((20, 2), 1)])
 def test_a_blur_is_scipys_as_far_as_the_mirrored_border_lets_it_reach(size, reach):
     noise = torch.rand(2, 1, *size, dtype=torch.float64)
     theirs = gaussian_filter(noise.numpy(), 4, mode="mirror", radius=(0, 0, reach, reach))
     assert torch.allclose(saliency.blurred(noise), torch.from_numpy(theirs))
-
-
-def test_smoothgrad_is_the_mean_gradient_over_the_very_noise_it_was_given(small):
-    x, t = faces(), torch.tensor([0, 3, 4])
-    noise = torch.randn(
-        3, 4, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=x.dtype
-    )
-    mean = sum(saliency.gradient(small, x + 0.3 * noise[:, k], t) for k in range(4)) / 4
-    ours = saliency.smoothgrad(small, x, t, 4, 0.3, torch.Generator().manual_seed(1))
-    assert torch.allclose(ours, mean, rtol=0, atol=1e-12)
-
-
-def test_integrated_gradients_are_the_quadrature_to_the_last_digits(small):
-    import numpy as np
-
-    x, t = faces(), torch.tensor([0, 3, 4])
-    nodes, weights = np.polynomial.legendre.leggauss(6)
-    mean = sum(
-        w / 2 * saliency.gradient(small, 0.2 + (a + 1) / 2 * (x - 0.2), t)
-        for a, w in zip(nodes, weights, strict=True)
-    )
-    ours = saliency.integrated_gradients(small, x, t, steps=6, baseline=0.2)
-    assert torch.allclose(ours, mean * (x - 0.2), rtol=0, atol=1e-12)
 
 
 def test_integrated_gradients_are_complete(small):
@@ -359,40 +275,6 @@ def test_hires_cam_of_a_linear_head_sums_to_the_logit_without_its_bias():
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
-def test_scaling_a_hidden_channel_and_undoing_it_changes_no_map(small, method):
-    other = copy.deepcopy(small)
-    with torch.no_grad():
-        conv, norm = other[0], other[2]
-        conv.weight[1] *= 4
-        conv.bias[1] *= 4
-        norm.running_mean[1] *= 4  # LeakyReLU(4 z) = 4 LeakyReLU(z)
-        norm.weight[1] /= 4
-    x, t = faces(), torch.tensor([0, 3, 4])
-    if method in (saliency.smoothgrad,):
-        maps = [
-            method(m, x, t, 5, generator=torch.Generator().manual_seed(0)) for m in (small, other)
-        ]
-    else:
-        maps = [method(m, x, t) for m in (small, other)]
-    assert torch.allclose(*maps, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("method", SYMMETRIC, ids=[method.__name__ for method in SYMMETRIC])
-def test_a_flip_symmetric_network_gives_flipped_maps(small, method):
-    class Symmetric(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = small
-
-        def forward(self, x):
-            return self.net(x) + self.net(x.flip(3))
-
-    x, t = faces(), torch.tensor([0, 3, 4])
-    model = Symmetric()
-    assert torch.allclose(method(model, x.flip(3), t), method(model, x, t).flip(3), atol=1e-12)
-
-
-@pytest.mark.parametrize("method", METHODS, ids=ids)
 def test_leaves_no_trace_on_the_model(small, method):
     model = small.train()
     model[2].eval()
@@ -425,9 +307,10 @@ def test_mode_batch_and_no_grad_make_no_difference(small, method):
     x, t = faces(3), torch.tensor([0, 3, 4])
 
     def run(model, x, t):
+        more = {}
         if method is saliency.smoothgrad:
-            return method(model, x, t, 5, generator=torch.Generator().manual_seed(0))
-        return method(model, x, t)
+            more["generator"] = torch.Generator().manual_seed(0)
+        return method(model, x, t, **more)
 
     maps = run(small, x, t)
     assert maps.shape == (3, 1, SIZE, SIZE) and not maps.requires_grad and maps.is_contiguous()
@@ -455,7 +338,7 @@ class Dense(nn.Module):
 
 def hooked():
     model = random_network(0)
-    model[0][0].register_forward_hook(lambda module, inputs, output: output.abs())
+    model[0].register_forward_hook(lambda module, inputs, output: output.abs())
     return model
 
 
@@ -464,9 +347,7 @@ def hooked():
     [(lambda: FerCNN().double(), 16), (Dense, 1), (hooked, 0), (lambda: Residual().double(), 0)],
 )
 def test_the_chain_goes_as_far_as_its_layers_feed_each_other_alone(make, length):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = stirred(make().double())
+    model = stirred(make().double())
     x = faces(1, 48 if length == 16 else SIZE)
     boxes = [(..., slice(0, 4), slice(0, 4)), (..., slice(6, 10), slice(5, 9))]
     with explained(model) as net, torch.no_grad():
@@ -509,31 +390,14 @@ def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
             method(Hard(), x, 0)
 
 
-BAD = [
-    ({"images": torch.zeros(0, 1, SIZE, SIZE)}, "none of them 0"),
-    ({"images": torch.zeros(SIZE, SIZE)}, r"\(batch, channels, height, width\)"),
-    ({"images": torch.zeros(3, 1, SIZE, SIZE, dtype=torch.uint8)}, "floating-point"),
-    ({"images": torch.full((3, 1, SIZE, SIZE), float("nan")).double()}, "finite, got nan at"),
-    ({"images": torch.zeros(3, 1, 9, 9).double()}, "refuses images of shape"),
-    ({"target": 5}, "target 5 is out of range: the model has classes 0 to 4"),
-    ({"target": torch.tensor([0, -1, 2])}, "target -1 is out of range"),
-    ({"target": torch.tensor([0, 1])}, r"shape \(3,\), got \(2,\)"),
-    ({"target": torch.tensor([0.0, 1, 2])}, "integers"),
-    ({"target": None}, "target must be a class index, or one for each image, got None"),
-    ({"model": nn.Flatten(2)}, r"logits of shape \(batch, classes\), got \(\d+, 1, 256\)"),
-    ({"model": lambda x: x}, r"must be an nn\.Module"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), BAD, ids=[m[:20] for _, m in BAD])
 @pytest.mark.parametrize("method", METHODS, ids=ids)
-def test_bad_input_gives_one_clear_line(small, method, change, message):
-    if method in (saliency.grad_cam, saliency.hires_cam) and "logits" in message:
-        message = "no Conv2d layer"
-    given = {"model": small, "images": faces(), "target": torch.tensor([0, 1, 2]), **change}
-    with pytest.raises(ValueError, match=message) as caught:
-        method(**given)
-    assert "\n" not in str(caught.value)
+def test_each_method_checks_network_images_and_target(small, method):
+    with pytest.raises(ValueError, match=r"must be an nn\.Module"):
+        method(lambda x: x, faces(), 0)
+    with pytest.raises(ValueError, match="floating-point"):
+        method(small, torch.zeros(3, 1, SIZE, SIZE, dtype=torch.uint8), 0)
+    with pytest.raises(ValueError, match="target 5 is out of range"):
+        method(small, faces(), 5)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ intermediate, so they can be differentiated once more. Nothing in them calls aut
 
 from fer_utils.derivations.checks import catch_rates, gradients_by_torch, relative_error
 from fer_utils.derivations.entropy import (
-    log_softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
     softmax_cross_entropy_hessian,

@@ -109,17 +109,13 @@ def cases(seed: int = 0) -> dict[str, Case]:
 
 def norm_pass(dy, x, gamma, mean=1, x_hat=1, correction=0):
     """Batch norm's backward pass with factors to spoil its terms; right as it stands."""
-    normalised, std, m = _normalised(x, correction)
-    row, over = (1, -1, 1, 1), (0, 2, 3)
+    row, over, m = (1, -1, 1, 1), (0, 2, 3), x.numel() // x.shape[1]
+    var, mean_of_x = torch.var_mean(x, over, correction=correction, keepdim=True)
+    std = (var + EPS).sqrt()
+    normalised = (x - mean_of_x) / std
     dgamma, dbeta = (dy * normalised).sum(over), dy.sum(over)
     passed = m * dy - mean * dbeta.view(row) - x_hat * normalised * dgamma.view(row)
     return gamma.view(row) / (m * std) * passed, dgamma, dbeta
-
-
-def _normalised(x, correction):
-    var, mean = torch.var_mean(x, (0, 2, 3), correction=correction, keepdim=True)
-    std = (var + EPS).sqrt()
-    return (x - mean) / std, std, x.numel() // x.shape[1]
 
 
 def _conv(dy, x, w, dx_sign=1, dw_sign=1, turned=()):

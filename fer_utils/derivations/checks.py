@@ -22,25 +22,6 @@ STEPS = torch.logspace(-1, -10, 28, dtype=torch.float64)
 SLOPE_STEPS = (1e-3, 1e-4)  # small enough for Taylor's first term, far above rounding
 
 
-def as_function(forward, backward):
-    """A ``torch.autograd.Function`` that differentiates ``forward`` by ``backward``.
-
-    For ``gradcheck`` and, since it saves the inputs alone, ``gradgradcheck``.
-    """
-
-    class HandWritten(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *inputs):
-            ctx.save_for_backward(*inputs)
-            return forward(*inputs)
-
-        @staticmethod
-        def backward(ctx, dy):
-            return backward(dy, *ctx.saved_tensors)
-
-    return HandWritten.apply
-
-
 def gradients_by_torch(forward, inputs, dy) -> tuple[Tensor, ...]:
     """What autograd makes of ``forward``, one gradient an input."""
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
@@ -101,9 +82,20 @@ def passes_gradcheck(case, backward, second=False) -> bool:
     The second alone cannot see a wrong sign: it asks whether the backward pass is differentiated
     rightly, not whether it is right.
     """
+
+    class HandWritten(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            ctx.save_for_backward(*inputs)  # these alone, so that it can be differentiated again
+            return case.forward(*inputs)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return backward(dy, *ctx.saved_tensors)
+
     inputs = [x.clone().requires_grad_() for x in case.inputs]
     check = gradgradcheck if second else gradcheck
-    return check(as_function(case.forward, backward), inputs, raise_exception=False)
+    return check(HandWritten.apply, inputs, raise_exception=False)
 
 
 def error_to_torch(case, backward) -> float:
@@ -127,28 +119,26 @@ CHECKS = {
 
 def run_checks(case: Case, backward=None) -> dict[str, tuple[float, bool]]:
     """{check: (what it measured, whether it holds)} for the case's own backward, or another."""
-    results = {}
-    for name, check in CHECKS.items():
-        value = check.measure(case, case.backward if backward is None else backward)
-        results[name] = value, check.holds(value)
-    return results
+    backward = backward or case.backward
+    values = {name: check.measure(case, backward) for name, check in CHECKS.items()}
+    return {name: (value, CHECKS[name].holds(value)) for name, value in values.items()}
 
 
 def catch_rates(seeds: Iterable[int], checks: Iterable[str] = CHECKS) -> pd.DataFrame:
-    """How often each check objects, over the cases of many seeds.
+    """The share of many seeds' cases to which each check, a column, objects: 0 … 1.
 
-    Returns:
-        a row for each layer and each error planted in it ("none" is the right gradient, where
-        objecting is a false alarm); columns: ``checks``, shares of the seeds, 0 … 1.
+    A row for each layer and each error planted in it; "none" is the right gradient, where
+    objecting is a false alarm.
     """
     rows = []
     for seed in seeds:
         for layer, case in cases(seed).items():
             for error, backward in {"none": case.backward, **case.wrong}.items():
-                objects = {
-                    c: not CHECKS[c].holds(CHECKS[c].measure(case, backward)) for c in checks
-                }
-                rows.append({"layer": layer, "error": error, **objects})
+                row = {"layer": layer, "error": error}
+                for name in checks:
+                    check = CHECKS[name]
+                    row[name] = not check.holds(check.measure(case, backward))
+                rows.append(row)
     return pd.DataFrame(rows).groupby(["layer", "error"], sort=False).mean()
 
 

@@ -15,14 +15,9 @@ BOUND = 1e-9  # relative; the reader's sums may be in any order
 def check_six(answers: dict[str, Callable], seed: int = 0) -> dict[str, str]:
     """The verdict on each derivative, a few words: "right", or what is wrong with it.
 
-    Args:
-        answers: for any of ``NODES``, a function ``(g, x, gamma, eps)`` that returns ∂ℓ/∂node of one
-            channel: g = ∂ℓ/∂y and x are float64 tensors (m,), gamma and eps numbers. ∂ℓ/∂x_hat
-            and ∂ℓ/∂x are (m,), the others numbers.
-        seed: of the points at which they are compared with autograd, m = 2 to 6.
-
-    Raises:
-        ValueError: a name that is no node of the graph.
+    ``answers`` holds for any of ``NODES`` a function ``(g, x, gamma, eps)`` that returns ∂ℓ/∂node
+    of one channel: g = ∂ℓ/∂y and x are float64 tensors (m,), gamma and eps numbers. ∂ℓ/∂x_hat
+    and ∂ℓ/∂x are (m,), the others numbers. They are compared with autograd at m = 2 to 6.
     """
     if unknown := sorted(set(answers) - set(NODES)):
         raise ValueError(f"no derivative is called {unknown[0]!r}: name them {', '.join(NODES)}")
@@ -33,10 +28,8 @@ def check_six(answers: dict[str, Callable], seed: int = 0) -> dict[str, str]:
             torch.randn(n, generator=generator, dtype=torch.float64) for n in (m, m, 1)
         )
         points.append((g, x, float(gamma), 0.1 * m))
-    return {
-        name: _verdict(name, answers[name], points) if name in answers else "not given"
-        for name in NODES
-    }
+    verdicts = {name: _verdict(name, answer, points) for name, answer in answers.items()}
+    return {name: verdicts.get(name, "not given") for name in NODES}
 
 
 def _verdict(name, answer, points) -> str:

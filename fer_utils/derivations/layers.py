@@ -30,23 +30,19 @@ def max_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> 
 
     Overlapping windows may share a winner: their dy add up. dy (b, c, h', w'), x (b, c, h, w).
     """
-    winners = _winners(x, kernel, stride, padding)
-    _check_same("dy", dy, winners.shape)
-    flat = torch.zeros_like(x.flatten(2), dtype=dy.dtype)
-    return flat.scatter_add(2, winners.flatten(2), dy.flatten(2)).view_as(x)
-
-
-def _winners(x, kernel, stride, padding):  # -> (b, c, h', w') positions in h × w, row by row
     _check_images(x)
     (kh, kw), (ph, pw) = _pair(kernel), _pair(padding)
     sh, sw = _pair(kernel if stride is None else stride)
     height, width = pool_output_size(tuple(x.shape[2:]), (kh, kw), (sh, sw), (ph, pw))
+    _check_same("dy", dy, (*x.shape[:2], height, width))
     field = F.pad(x, (pw, pw, ph, ph), value=-torch.inf)
     windows = field.unfold(2, kh, sh).unfold(3, kw, sw)  # (b, c, h', w', kh, kw)
     first = windows.flatten(4).argmax(4)
     rows = torch.arange(height, device=x.device)[:, None] * sh - ph + first // kw
     columns = torch.arange(width, device=x.device) * sw - pw + first % kw
-    return rows * x.shape[3] + columns
+    winners = rows * x.shape[3] + columns  # places in h × w, row by row
+    flat = torch.zeros_like(x.flatten(2), dtype=dy.dtype)
+    return flat.scatter_add(2, winners.flatten(2), dy.flatten(2)).view_as(x)
 
 
 def average_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> Tensor:
@@ -60,7 +56,7 @@ def average_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0)
     dx, _, _ = conv2d_backward(
         dy.flatten(0, 1)[:, None], x.flatten(0, 1)[:, None], weight, stride, padding
     )
-    return dx.view_as(x)
+    return dx.reshape(x.shape)
 
 
 def linear_backward(dy: Tensor, x: Tensor, weight: Tensor):
@@ -80,29 +76,24 @@ def conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, stride=1, padding=0, 
     """
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} don't chain")
-    size, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
-    small = conv_output_size(size, kernel, stride, padding, dilation)
+    height, width = x.shape[2:]
+    kh, kw = weight.shape[2:]
+    small = conv_output_size((height, width), (kh, kw), stride, padding, dilation)
     _check_same("dy", dy, (len(x), len(weight), *small))
-    if padding == "same":
-        return _conv2d_backward_same(dy, x, weight, dilation)
-    padding = 0 if padding == "valid" else padding
-    # pixels on the right that no window reached come back as zeros
-    whole = zip(size, small, kernel, *map(_pair, (stride, padding, dilation)), strict=True)
-    lost = [(n + 2 * p - d * (k - 1) - 1) - (out - 1) * s for n, out, k, s, p, d in whole]
-    dx = F.conv_transpose2d(dy, weight, None, stride, padding, lost, 1, dilation)
-    correlated = F.conv2d(x.transpose(0, 1), dy.transpose(0, 1), None, dilation, padding, stride)
-    dw = correlated[:, :, : kernel[0], : kernel[1]].transpose(0, 1)
-    return dx, dw, dy.sum((0, 2, 3))
-
-
-def _conv2d_backward_same(dy, x, weight, dilation):
-    """d(k−1) zeros on each axis, the odd one on the right; what falls on them is cut off."""
-    (kh, kw), (dh, dw) = weight.shape[2:], _pair(dilation)
-    down, across = dh * (kh - 1), dw * (kw - 1)
-    top, left = down // 2, across // 2
+    if padding == "same":  # d(k − 1) zeros on each axis, the odd one on the right
+        dilated = _pair(dilation)
+        down, across = dilated[0] * (kh - 1), dilated[1] * (kw - 1)
+        top, left = down // 2, across // 2
+    else:
+        top, left = _pair(0 if padding == "valid" else padding)
+        down, across = 2 * top, 2 * left
     padded = F.pad(x, (left, across - left, top, down - top))
-    dx, dweight, dbias = conv2d_backward(dy, padded, weight, 1, 0, dilation)
-    return dx[:, :, top : top + x.shape[2], left : left + x.shape[3]], dweight, dbias
+    dx = F.conv_transpose2d(dy, weight, None, stride, dilation=dilation)
+    # pixels on the right that no window reached come back as zeros
+    dx = F.pad(dx, (0, padded.shape[3] - dx.shape[3], 0, padded.shape[2] - dx.shape[2]))
+    dx = dx[:, :, top : top + height, left : left + width]
+    correlated = F.conv2d(padded.transpose(0, 1), dy.transpose(0, 1), None, dilation, 0, stride)
+    return dx, correlated[:, :, :kh, :kw].transpose(0, 1), dy.sum((0, 2, 3))
 
 
 def _pair(value):

@@ -25,17 +25,12 @@ KNOWN = (
 
 @torch.no_grad()
 def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
-    """Mean cross-entropy of a chain of layers and its gradient, without autograd.
+    """(loss, dimages, {parameter: its gradient}): mean cross-entropy's, without autograd.
 
     The network runs forward once, as it is. Each leaf layer must be given what the one before it
-    put out, flattened or not, by whatever means. A batch norm in train mode uses the batch's
-    statistics; nothing is written to the model, not even the running ones.
-
-    Returns:
-        (loss, dimages, {parameter's name: its gradient}).
-
-    Raises:
-        ValueError: no chain (a skip, a functional operation), or a layer without a derivation.
+    put out, flattened or not; ValueError for a skip, a functional operation, or a layer without
+    a derivation. A batch norm in train mode uses the batch's statistics; nothing is written to
+    the model, not even the running ones.
     """
     tape, logits = _run(model, images)
     loss = softmax_cross_entropy(logits, targets).mean()

@@ -39,17 +39,9 @@ def batchnorm_steps(dy: Tensor, x: Tensor, gamma: Tensor, eps: float) -> dict[st
 def batchnorm_backward(dy: Tensor, x: Tensor, gamma: Tensor, eps: float):
     """The six derivatives in one line: dx = γ/(m σ_ε) · (m dy − Σ dy − x̂ Σ dy·x̂).
 
-    Args:
-        dy, x: (b, channels, …); every other axis than 1 is averaged over, m values a channel.
-        gamma: (channels,).
-        eps: 0 is allowed where no channel is constant (torch refuses it: its result can be NaN).
-
-    Returns:
-        (dx, dgamma, dbeta).
-
-    Raises:
-        ValueError: shapes that don't match; m = 1, where y = β whatever x is (torch refuses it
-            too; the formula's limit is dx = 0); ε = 0 with a constant channel, where x̂ is 0/0.
+    Returns (dx, dgamma, dbeta). dy and x are (b, channels, …): m values a channel, on every axis
+    but 1; gamma is (channels,). m = 1 is refused, as by torch, and so is ε = 0 with a constant
+    channel, where x̂ is 0/0.
     """
     _, std, normalised = _normalise(x, gamma, eps, dy)
     over, m = _values(x), x.numel() // x.shape[1]

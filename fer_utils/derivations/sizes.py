@@ -15,7 +15,7 @@ def conv_output_size(n, kernel, stride=1, padding=0, dilation=1):
     settings = {"n": n, "kernel": kernel, "stride": stride, "dilation": dilation}
     if padding == "same":
         return _each_axis(_same_size, **settings)
-    return _each_axis(_conv_size, padding=0 if padding == "valid" else padding, **settings)
+    return _each_axis(_size, padding=0 if padding == "valid" else padding, **settings)
 
 
 def pool_output_size(n, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
@@ -50,27 +50,9 @@ def _same_size(n, kernel, stride, dilation):
     return n
 
 
-def _conv_size(n, kernel, stride, dilation, padding):
+def _size(n, kernel, stride, padding, dilation, ceil_mode=False):
     _at_least(1, n=n, kernel=kernel, stride=stride, dilation=dilation)
     _at_least(0, padding=padding)
-    room, span = n + 2 * padding, dilation * (kernel - 1) + 1
-    if span > room:
-        raise ValueError(
-            f"kernel={kernel} with dilation={dilation} spans {span} values, but n={n} with "
-            f"padding={padding} on each side holds {room}: no window fits; "
-            f"padding >= {-(-(span - n) // 2)} would do"
-        )
-    return (room - span) // stride + 1
-
-
-def _pool_size(n, kernel, stride, padding, dilation, ceil_mode):
-    _at_least(1, n=n, kernel=kernel, stride=stride, dilation=dilation)
-    _at_least(0, padding=padding)
-    if 2 * padding > kernel:
-        raise ValueError(
-            f"padding={padding} is more than half of kernel={kernel}: a window could lie in the "
-            f"padding alone and have no maximum; at most {kernel // 2}"
-        )
     room, span = n + 2 * padding, dilation * (kernel - 1) + 1
     steps = -(-(room - span) // stride) if ceil_mode else (room - span) // stride
     if ceil_mode and steps * stride >= n + padding:
@@ -78,9 +60,19 @@ def _pool_size(n, kernel, stride, padding, dilation, ceil_mode):
     if steps < 0:
         raise ValueError(
             f"kernel={kernel} with dilation={dilation} spans {span} values, but n={n} with "
-            f"padding={padding} on each side holds {room}: no window fits; use a smaller kernel"
+            f"padding={padding} on each side holds {room}: no window fits; a smaller kernel or "
+            f"padding >= {-(-(span - n) // 2)} would do"
         )
     return steps + 1
+
+
+def _pool_size(padding, kernel, **settings):
+    if 2 * padding > kernel > 0:
+        raise ValueError(
+            f"padding={padding} is more than half of kernel={kernel}: a window could lie in the "
+            f"padding alone and have no maximum; at most {kernel // 2}"
+        )
+    return _size(padding=padding, kernel=kernel, **settings)
 
 
 def _transposed_size(n, kernel, stride, padding, output_padding, dilation):

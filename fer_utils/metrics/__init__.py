@@ -20,7 +20,6 @@ tests are made. Input that is not as above is a ValueError with row and value.
 """
 
 from fer_utils.metrics.annotators import (
-    CLEAR,
     FERPLUS_NOTICE,
     accuracy_by_agreement,
     agreement,
@@ -41,7 +40,6 @@ from fer_utils.metrics.calibration import (
     TEMPERATURES,
     accuracy_by_coverage,
     calibration_error,
-    checked,
     probability_scores,
     reliability,
     summary,
@@ -65,7 +63,6 @@ from fer_utils.metrics.comparison import (
 from fer_utils.metrics.confusion import (
     beats_guessing,
     claim,
-    confusability,
     confusion_matrix,
     holm,
     pairs,

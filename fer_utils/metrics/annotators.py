@@ -82,9 +82,9 @@ def votes_by_class(votes, classes=EMOTIONS):
 
 def crowd_answer(votes, classes=EMOTIONS):
     """The crowd's answer (n,) as index into ``classes``; -1 where it is undecided."""
-    position = {name: index for index, name in enumerate(classes)}
-    known = [position.get(name, UNDECIDED) for name in EMOTIONS]
-    return np.array([*known, UNDECIDED])[plurality(votes)]
+    place = {name: index for index, name in enumerate(classes)}
+    places = [place.get(name, UNDECIDED) for name in EMOTIONS]
+    return np.array([*places, UNDECIDED])[plurality(votes)]
 
 
 def clear_majority(votes):
@@ -178,18 +178,9 @@ def pair_gaps(votes, labels, predicted, classes=EMOTIONS, draws=2000):
     drawn = np.nan_to_num(confusability(_draws_of_faces(both, draws))[..., i, j])
     lo, hi = percentiles(drawn[:, 0] - drawn[:, 1])
     names = np.array(list(classes))
-    table = pd.DataFrame(
-        {
-            "first": names[i],
-            "second": names[j],
-            "voters": voters,
-            "network": network,
-            "gap": voters - network,
-            "lo": lo,
-            "hi": hi,
-        }
-    )
-    return table.dropna().sort_values("gap", key=abs, ascending=False, ignore_index=True)
+    table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
+    table = table.assign(network=network, gap=voters - network, lo=lo, hi=hi).dropna()
+    return table.sort_values("gap", key=abs, ascending=False, ignore_index=True)
 
 
 def agreement(votes, labels, predicted, classes=EMOTIONS):

@@ -97,10 +97,7 @@ def crossed_draws(networks: int, faces: int, resamples: int = 2000):
 def crossed_means(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
     """Means of ``values`` in each bootstrap sample: (…, resamples).
 
-    NaN is a face that was not scored: the mean is over the others.
-
-    Raises:
-        ValueError: fewer than two axes, an empty axis, or a mean over no face.
+    NaN is a face that was not scored: the mean is over the others, of which there must be one.
     """
     values = np.asarray(values, np.float64)
     if values.ndim < 2 or 0 in values.shape:
@@ -179,13 +176,13 @@ def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float
         values.append(scores(confusion_matrix(known, predicted, k)) | probability_scores(known, p))
         means = {name: of_faces @ each for name, each in face_scores(known, p).items()}
         draws.append(scores(_drawn_matrices(known, [predicted], k)[0]) | means)
-    values, found = pd.DataFrame(values).astype(np.float64), {}
-    for name, each in values.items():
-        bounds = [np.nan, np.nan]
-        if name in draws[0]:
-            bounds = percentiles(_over_networks([drawn[name] for drawn in draws], len(labels)))
-        found[name] = (each.mean(), each.std(ddof=1), *map(float, bounds))
-    return found
+    bounds = {"ece": (np.nan, np.nan)}
+    for name in draws[0]:
+        bounds[name] = percentiles(_over_networks([drawn[name] for drawn in draws], len(labels)))
+    return {
+        name: (each.mean(), each.std(ddof=1), *map(float, bounds[name]))
+        for name, each in pd.DataFrame(values).astype(np.float64).items()
+    }
 
 
 def concordance(table: np.ndarray) -> float:
@@ -208,6 +205,6 @@ def copies(images, split):
     images, split = np.asarray(images), np.asarray(split)
     if len(images) != len(split):
         raise ValueError(f"{len(images)} images and {len(split)} splits differ in length")
-    seen = {images[row].tobytes() for row in np.flatnonzero(split == "Training")}
+    seen = {image.tobytes() for image in images[split == "Training"]}
     later = np.flatnonzero(split != "Training")
     return {"row": np.array([r for r in later if images[r].tobytes() in seen], dtype=np.int64)}

@@ -18,8 +18,9 @@ PROGRESS = "PuOr"  # orange regress, violet progress
 
 def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
     """A heat map with a text in each cell, and a smaller one below it."""
-    ax.imshow(np.nan_to_num(shade), cmap=style.AMOUNT, vmin=0, vmax=limit, aspect="auto")
-    light = np.nan_to_num(shade) > 0.75 * limit
+    shade = np.nan_to_num(shade)
+    ax.imshow(shade, cmap=style.AMOUNT, vmin=0, vmax=limit, aspect="auto")
+    light = shade > 0.75 * limit
     style.written(ax, text, light, 0 if small is None else -0.17, fontsize=size)
     if small is not None:
         style.written(ax, small, light, 0.22, fontsize=size - 1)
@@ -62,18 +63,16 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
 def plot_pairs(table: pd.DataFrame, claimed, voters: np.ndarray | None = None, classes=()):
     """Confusability and asymmetry of every pair: a dot a network, the mean with its interval.
 
-    Args:
-        table: of ``metrics.crossed_pairs``.  claimed: pairs of names to be drawn in black.
-        voters: (k, k) confusability of two voters of one face, in the order of ``classes``.
+    ``table`` of ``metrics.crossed_pairs``; pairs of names that are ``claimed`` stand in black.
+    ``voters`` (k, k): confusability of two voters of one face, in the order of ``classes``.
     """
     figure, axes = style.figure(1, 2, height=0.7 + 0.21 * len(table), sharey=True)
     marked = [frozenset(pair) for pair in claimed]
-    columns = "confusability", "asymmetry"
-    labels = (
-        "confusability, %",
-        "asymmetry, percentage points\n(first taken for second) − (second for first)",
-    )
-    for ax, name, label in zip(axes, columns, labels, strict=True):
+    labels = {
+        "confusability": "confusability, %",
+        "asymmetry": "asymmetry, percentage points\n(first taken for second) − (second for first)",
+    }
+    for ax, (name, label) in zip(axes, labels.items(), strict=True):
         for place, row in table.iterrows():
             in_claim = frozenset((row["first"], row["second"])) in marked
             colour = "black" if in_claim else style.ACCENT
@@ -120,9 +119,8 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes) -> Figure:
 def plot_precision_recall(curves: dict, support) -> Figure:
     """A small panel a class: its precision over its recall, against all other classes.
 
-    Args:
-        curves: {name of a network: {class: (precision, recall)}}, the run first.
-        support: {class: share of the faces}, the precision of guessing.
+    ``curves`` {network: {class: (precision, recall)}}, the run first; ``support`` {class: share
+    of the faces}, the precision of guessing.
     """
     rows = -(-len(support) // 4)
     figure, axes = style.figure(rows, 4, height=0.5 + 1.6 * rows, sharex=True, sharey=True)
@@ -144,9 +142,8 @@ def plot_precision_recall(curves: dict, support) -> Figure:
 def plot_calibration(tables: dict, coverage: dict) -> Figure:
     """Accuracy by confidence, and accuracy when it may decline the faces it is least sure of.
 
-    Args:
-        tables: {name: of ``metrics.reliability``}, the run first.
-        coverage: {name: of ``metrics.accuracy_by_coverage``}, the same names.
+    ``tables`` {network: of ``metrics.reliability``}, the run first; ``coverage`` likewise, of
+    ``metrics.accuracy_by_coverage``.
     """
     figure, (left, right) = style.figure(1, 2, height=3.1)
     left.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.9, label="perfectly calibrated")
@@ -181,9 +178,7 @@ def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, class
 def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8) -> Figure:
     """Accuracy by how many voters agree; whom the crowd sides with in each pair's mistakes.
 
-    Args:
-        by_votes: of ``metrics.accuracy_by_agreement``.
-        mistakes: of ``metrics.mistakes``; all of them, and the ``most`` frequent pairs.
+    Of ``metrics.accuracy_by_agreement`` and ``metrics.mistakes``: all, and ``most`` pairs.
     """
     figure, (left, right) = style.figure(1, 2, height=3.3, width_ratios=(1, 1.25))
     look = {"fmt": "o-", "color": style.ACCENT, "linewidth": 1.2}
@@ -197,13 +192,13 @@ def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8
     table = mistakes.head(most + 1)
     names = [f"{n} ({m})" for n, m in zip(pair_names(table), table["mistakes"], strict=True)]
     sides = (
-        ("with_network", "network", style.ACCENT, ""),
-        ("with_nobody", "nobody", "#D9D9D9", "..."),
-        ("with_label", "label", "#E69F00", "///"),
+        ("network", style.ACCENT, ""),
+        ("nobody", "#D9D9D9", "..."),
+        ("label", "#E69F00", "///"),
     )
     start = np.zeros(len(table))
-    for column, name, colour, hatch in sides:
-        share = 100 * (table[column] / table["mistakes"]).to_numpy()
+    for name, colour, hatch in sides:
+        share = 100 * (table[f"with_{name}"] / table["mistakes"]).to_numpy()
         look = {"color": colour, "hatch": hatch, "label": name, "ec": "white", "lw": 0}
         right.barh(table.index, share, left=start, **look)
         start += share

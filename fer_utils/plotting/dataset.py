@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fer_utils.plotting.style import (
-    CLASS_COLOURS,
     MUTED,
     WIDTH,
+    colours,
     face_image,
     figure,
     signed_image,
@@ -17,17 +17,12 @@ from fer_utils.plotting.style import (
 
 
 def class_balance(counts: np.ndarray, classes, splits) -> Figure:
-    """Faces of each class, stacked by split.
-
-    Args:
-        counts: (classes, splits).
-    """
+    """Faces of each class, stacked by split; ``counts`` (classes, splits)."""
     drawn, ax = figure(height=2.4, width=6.0)
     left = np.zeros(len(classes))
     y = np.arange(len(classes))[::-1]
     for split, name, shade in zip(counts.T, splits, (1.0, 0.6, 0.3), strict=True):
-        colours = [CLASS_COLOURS.get(c, MUTED) for c in classes]
-        ax.barh(y, split, left=left, color=colours, alpha=shade, height=0.7)
+        ax.barh(y, split, left=left, color=colours(classes), alpha=shade, height=0.7)
         ax.barh(y, 0, color=MUTED, alpha=shade, label=name)
         left += split
     for where, total in zip(y, left, strict=True):
@@ -42,16 +37,14 @@ def class_balance(counts: np.ndarray, classes, splits) -> Figure:
 def mean_faces(means: np.ndarray, classes) -> Figure:
     """Above: the mean face of each class. Below: how it differs from the mean of all classes.
 
-    Args:
-        means: (classes, 48, 48), grey levels 0–255.
+    ``means`` (classes, 48, 48), grey levels 0–255.
     """
-    overall = np.nanmean(means, axis=0)
-    apart = means - overall
+    apart = means - np.nanmean(means, axis=0)
     limit = signed_limit(np.nan_to_num(apart))
     drawn, axes = figure(2, len(classes), height=2.3)
-    for k, name in enumerate(classes):
+    for k, (name, colour) in enumerate(zip(classes, colours(classes), strict=True)):
         face_image(axes[0, k], means[k])
-        axes[0, k].set_title(name, color=CLASS_COLOURS.get(name, MUTED))
+        axes[0, k].set_title(name, color=colour)
         artist = signed_image(axes[1, k], apart[k], limit)
     bar = drawn.colorbar(artist, ax=axes[1, :].tolist(), shrink=0.9, pad=0.01)
     bar.set_label("grey levels")
@@ -61,12 +54,7 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
 
 
 def plot_sheet(images: np.ndarray, labels: np.ndarray, classes, columns: int = 12) -> Figure:
-    """A row of faces for each class: its first ``columns`` ones, grey where it has fewer.
-
-    Args:
-        images: uint8 (n, 48, 48).
-        labels: (n,) index into ``classes``.
-    """
+    """A row of faces for each class: its first ``columns`` ones, grey where it has fewer."""
     drawn, axes = figure(len(classes), 1, height=WIDTH * 0.95 * len(classes) / columns)
     for label, (name, ax) in enumerate(zip(classes, axes, strict=True)):
         row = np.full((columns, *images.shape[1:]), 128, np.uint8)

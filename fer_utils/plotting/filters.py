@@ -18,6 +18,7 @@ from fer_utils.plotting.style import (
     signed_image,
     signed_limit,
 )
+from fer_utils.plotting.style import colours as class_colours
 
 PAPER = 255  # grey level between the pictures of a mosaic
 NONE = "#CCCCCC"  # frame of a filter that is not selective
@@ -52,11 +53,7 @@ def activation_text(value: float) -> str:
 
 
 def field_plot(fields: dict[str, np.ndarray], boxes: dict[str, tuple]) -> Figure:
-    """Which pixels can move a unit: its gradient's size, with the field's box.
-
-    Args:
-        fields: name -> (48, 48) mean |gradient|.  boxes: name -> (row slice, column slice).
-    """
+    """Which pixels can move a unit: (48, 48) mean |gradient| of each name, with its field's box."""
     drawn, axes = figure(1, len(fields), height=2.2, width=5.6)
     for ax, (name, size) in zip(axes, fields.items(), strict=True):
         shown = amount_image(ax, size / size.max(), 1)
@@ -90,9 +87,8 @@ def feature_maps(face: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
 def growth(kernels: np.ndarray, middle: dict[str, np.ndarray], outputs: dict) -> Figure:
     """From the first layer to the last: kernels, optima of layers between, of the outputs.
 
-    Args:
-        kernels: (n, k, k) signed weights.  middle: title -> (12, s, s) grey levels.
-        outputs: class -> (48, 48) grey levels.
+    ``kernels`` (n, k, k) signed; ``middle`` title -> (12, s, s) and ``outputs`` class -> (48, 48),
+    grey levels.
     """
     heights = [0.75, *[0.5] * len(middle), 0.95]
     drawn, axes = figure(len(heights), height=3.9, gridspec_kw={"height_ratios": heights})
@@ -104,20 +100,17 @@ def growth(kernels: np.ndarray, middle: dict[str, np.ndarray], outputs: dict) ->
         face_image(ax, mosaic(pictures, len(pictures), max(1, pictures.shape[1] // 20)))
         ax.set_title(title)
     face_image(axes[-1], mosaic(np.stack(list(outputs.values())), len(outputs), 3))
-    for k, name in enumerate(outputs):
-        colour = CLASS_COLOURS.get(name, MUTED)
+    for k, (name, colour) in enumerate(zip(outputs, class_colours(outputs), strict=True)):
         axes[-1].text(51 * k + 23.5, 50, name, ha="center", va="top", fontsize=8, color=colour)
     axes[-1].set_title("the outputs: whole faces of 48 × 48")
     return drawn
 
 
 def filter_sheet(panels: dict, order: np.ndarray, classes: list, columns: int = 8) -> Figure:
-    """All filters twice: one panel a kind of picture, in the same places.
+    """All filters twice: one panel a kind of picture, (f, h, w) grey levels, in the same places.
 
-    Args:
-        panels: title -> (f, h, w) grey levels.  order: which filter stands where.
-        classes: for each filter the class that it responds to, or None where it is not
-            selective; the colour of the frame.
+    ``order``: which filter stands where. ``classes``: for each filter the class that it responds
+    to, the colour of its frame; None where it is not selective.
     """
     rows = -(-len(order) // columns)
     drawn, axes = figure(1, len(panels), height=0.46 * rows + 0.5)
@@ -176,9 +169,8 @@ def eta_plot(trained: np.ndarray, untrained: np.ndarray) -> Figure:
 def closer_look(pictures: dict, tuning: np.ndarray, fall: np.ndarray, rows: dict) -> Figure:
     """A row a filter: its pictures with their normalised activation a, two bar charts.
 
-    Args:
-        pictures: title -> ((f, h, w) grey levels, (f,) normalised activation).
-        tuning, fall: (f, c).  rows: class that the filter was chosen for -> filter.
+    ``pictures`` title -> ((f, h, w) grey levels, (f,) normalised activation); ``tuning``, ``fall``
+    (f, c); ``rows`` class that the filter was chosen for -> filter.
     """
     classes, which = list(rows), list(rows.values())
     wide = [1] * len(pictures) + [1.9, 1.9]
@@ -186,14 +178,13 @@ def closer_look(pictures: dict, tuning: np.ndarray, fall: np.ndarray, rows: dict
                          gridspec_kw={"width_ratios": wide})  # fmt: skip
     charts = {"class mean, sd": tuning, "logit lost, nats": fall}
     limits = [1.05 * max(float(np.nanmax(np.abs(c[which]))), 1e-3) for c in charts.values()]
-    colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
     for line, (name, k) in zip(axes, rows.items(), strict=True):
         for ax, (stack, reached) in zip(line, pictures.values(), strict=False):
             face_image(ax, stretched(stack)[k])
             ax.set_xlabel(activation_text(reached[k]), fontsize=7, labelpad=1)
         line[0].set_ylabel(f"{name}\nfilter {k}", fontsize=7.5)
         for ax, chart, limit in zip(line[-2:], charts.values(), limits, strict=True):
-            ax.bar(classes, chart[k], color=colours)
+            ax.bar(classes, chart[k], color=class_colours(classes))
             ax.axhline(0, color="#444444", lw=0.6)
             ax.set_ylim(-limit, limit)
             ax.tick_params(labelsize=6.5)
@@ -222,11 +213,10 @@ def patches_plot(rows: dict[str, dict[str, np.ndarray]]) -> Figure:
 
 
 def ablation_plot(fall: np.ndarray, favourite: np.ndarray, classes: tuple[str, ...]) -> Figure:
-    """What each class's own logit loses when a filter is zeroed: classes × filters, signed.
+    """What each class's own logit loses when a filter is zeroed: ``fall`` (f, c), signed.
 
-    Args:
-        fall: (f, c), filters in the order of the sheet.  favourite: (f,) the class that each
-            responds to most, by whose boundaries the lines are drawn.
+    Filters in the order of the sheet; lines part them by ``favourite`` (f,), the class that each
+    responds to most.
     """
     drawn, ax = figure(height=1.9)
     limit = signed_limit(fall)

@@ -16,9 +16,7 @@ QUANTITIES = (("loss", "cross-entropy (nats)", 1), ("accuracy", "accuracy (%)", 
 def histories(named: dict[str, pd.DataFrame], chance: float) -> Figure:
     """Loss, accuracy and learning rate; a column a model, on common scales and epochs.
 
-    Args:
-        named: title -> history (columns as in ``runs``); at most three.
-        chance: accuracy of always answering the most frequent class, 0–1, drawn as a line.
+    ``chance``: accuracy of always answering the most frequent class, 0–1, drawn as a line.
     """
     drawn, axes = figure(
         3, len(named), height=5.4, sharey="row", sharex="all", squeeze=False,
@@ -64,11 +62,7 @@ def mark(ax, x: pd.Series, y: pd.Series, other: pd.Series, pick, word: str) -> N
 
 
 def gaps(named: dict[str, pd.DataFrame]) -> Figure:
-    """PublicTest loss less training loss by epoch, a line a model; the first stands out.
-
-    Args:
-        named: label -> history; its losses may be means over seeds.
-    """
+    """PublicTest loss less training loss by epoch, a line a model; the first stands out."""
     drawn, ax = figure(height=2.9, width=5.2)
     colours = [ACCENT, *(c for c in CLASS_COLOURS.values() if c != ACCENT), MUTED]
     for k, (name, history) in enumerate(named.items()):

@@ -103,8 +103,7 @@ def _box(ax, x, centre, shape, name, below) -> float:
 def cost_by_block(table: pd.DataFrame) -> Figure:
     """Share of parameters and of multiply-adds, a bar a block; blocks without either are left out.
 
-    Args:
-        table: columns ``block``, ``parameters``, ``multiply-adds``, a row a layer.
+    ``table``: columns ``block``, ``parameters``, ``multiply-adds``, a row a layer.
     """
     shares = table.groupby("block", sort=False)[["parameters", "multiply-adds"]].sum()
     shares = 100 * shares[shares.any(axis=1)] / shares.sum()

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from fer_utils.plotting.filters import activation_text, mosaic
 from fer_utils.plotting.saliency import overlay
 from fer_utils.plotting.style import (
-    CLASS_COLOURS,
     DPI,
-    MUTED,
     bare,
+    colours,
     face_image,
     signed_image,
     signed_limit,
@@ -58,11 +57,7 @@ def faces_in_rows(images: np.ndarray, captions, columns: int = 6) -> Figure:
 
 
 def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, classes) -> Figure:
-    """The input, its signed map with a scale, the map's size over the face, the answer.
-
-    Args:
-        image: uint8 (48, 48).  map_: (48, 48), in ``unit``.  probabilities: (classes,).
-    """
+    """The input, its signed map with a scale, the map's size over the face, the answer."""
     drawn, (ax, scale, bars) = blank(
         6.8, 1.95, (0.05, 0.05, 4.3, 1.6), (4.4, 0.12, 0.08, 1.2), (5.65, 0.1, 1.05, 1.6)
     )
@@ -75,8 +70,7 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
         ax.text(left, -1.5, title, ha="center")
     drawn.colorbar(signed, cax=scale).ax.tick_params(labelsize=7)
     scale.set_title(unit, fontsize=7, loc="left")
-    colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
-    bars.barh(classes, probabilities, color=colours)
+    bars.barh(classes, probabilities, color=colours(classes))
     for place, value in enumerate(probabilities):
         bars.text(value + 0.02, place, f"{value:.0%}", va="center", fontsize=7)
     bars.set(xlim=(0, 1.25), ylim=(len(classes) - 0.5, -0.5), xticks=[])
@@ -88,8 +82,7 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
 def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> Figure:
     """A filter's pictures with their normalised activation, its tuning, what its loss costs.
 
-    Args:
-        pictures: title -> ((h, w) grey levels, normalised activation).  tuning, fall: (classes,).
+    ``pictures`` title -> ((h, w) grey levels, normalised activation).
     """
     drawn, (ax, *charts) = blank(
         6.8, 2.95, (0.1, 1.62, 6.6, 1.3), (0.85, 0.42, 2.35, 1.0), (4.2, 0.42, 2.35, 1.0)
@@ -104,10 +97,9 @@ def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> F
         ax.text(left + width + 2, height, activation_text(reached), fontsize=8)
     bare(ax)
     ax.set(xlim=(0, 8 * width), ylim=(height, -8), anchor="W")
-    colours = [CLASS_COLOURS.get(name, MUTED) for name in classes]
     labels = ("class mean, sd", "logit lost, nats")
     for chart, values, label in zip(charts, (tuning, fall), labels, strict=True):
-        chart.bar(classes, values, color=colours)
+        chart.bar(classes, values, color=colours(classes))
         chart.axhline(0, color="#444444", lw=0.6)
         chart.set_ylabel(label, fontsize=7.5)
         chart.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=7)

@@ -34,13 +34,9 @@ CELL = 1.35  # inches: the side of a picture, at most
 def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) -> Figure:
     """A row a face: the input, then each method's map up to its own maximum, printed below.
 
-    Many faces and few methods change places: then a column is a face.
-
-    Args:
-        images: uint8 (n, 48, 48).  maps: method -> (n, 48, 48); a map with a negative value is
-            drawn in red and blue, one without in one colour.
-        names: the faces' heads.  units: method -> unit of its maximum.
-        masks: bool (n, 48, 48), outlined where there is something to outline.
+    Many faces and few methods change places: then a column is a face. ``maps`` method ->
+    (n, 48, 48); ``names``: the faces' heads; ``units`` method -> unit of its maximum; ``masks``
+    bool (n, 48, 48), outlined where there is something to outline.
     """
     heads = ["input", *(f"{_broken(method)}\n{units[method]}" for method in maps)]
     across = len(images) > len(heads)
@@ -54,7 +50,7 @@ def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) ->
         for ax, method in zip(row[1:], maps, strict=True):
             map_ = maps[method][i]
             most = signed_limit(map_, quantile=1)
-            (signed_image if map_.min() < 0 else amount_image)(ax, map_, most)
+            _map_image(ax, map_, most)
             ax.set_xlabel(f"max {most:.2g}", fontsize=7)
             if masks is not None and masks[i].any():
                 ax.contour(masks[i], levels=[0.5], colors=[MASK], linewidths=0.7)
@@ -69,9 +65,7 @@ def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) ->
 def plot_scores(table: pd.DataFrame, scores, labels) -> Figure:
     """A panel a score, a row a method: mean and 95 % interval, controls in grey.
 
-    Args:
-        table: rows (method, score), columns mean, lo, hi, untrained.
-        scores: the panels.  labels: their axis labels.
+    ``table`` of ``evaluation.score_table``.
     """
     drawn, axes = figure(1, len(scores), height=3.6, sharey=True)
     methods = table.index.unique("method").tolist()
@@ -97,9 +91,8 @@ def plot_scores(table: pd.DataFrame, scores, labels) -> Figure:
 def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
     """One face: a row a method, a column a step of the randomisation, from the output down.
 
-    Args:
-        maps: method -> {layer: (48, 48)}, the trained network's first.
-        rho: method -> rank correlation of each with the first, printed below it.
+    ``maps`` method -> {layer: (48, 48)}, the trained network's first; ``rho`` method -> rank
+    correlation of each with the first, printed below it.
     """
     layers = list(next(iter(maps.values())))
     columns = 1 + len(layers)
@@ -108,8 +101,7 @@ def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
     for row, (method, steps) in zip(axes, maps.items(), strict=True):
         face_image(row[0], image).axes.set_ylabel(_broken(method), fontsize=7)
         for ax, map_, r in zip(row[1:], steps.values(), rho[method], strict=True):
-            limit = signed_limit(map_)
-            (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
+            _map_image(ax, map_, signed_limit(map_))
             ax.set_xlabel(_signed(r), fontsize=7)
     for ax, layer in zip(axes[0, 1:], layers, strict=True):
         ax.set_title(layer, fontsize=7.5)
@@ -117,11 +109,7 @@ def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
 
 
 def plot_cascade(layers, rho: dict) -> Figure:
-    """A line a method: mean rank correlation with the trained map as layers go.
-
-    Args:
-        layers: from the output down.  rho: method -> a correlation for each.
-    """
+    """A line a method: mean rank correlation with the trained map as layers go."""
     drawn, ax = figure(height=2.9)
     for (name, row), style in zip(rho.items(), STYLES, strict=False):
         ax.plot(range(1 + len(row)), [1, *row], **style, ms=4, lw=1.2, label=name)
@@ -156,8 +144,7 @@ def plot_marked_face(found: dict) -> Figure:
 def plot_pointing(table: pd.DataFrame) -> Figure:
     """A row a method: how often its strongest pixel lies in the mark, by either network.
 
-    Args:
-        table: index method; used, control, difference, lo, hi, as shares.
+    ``table`` of ``evaluation.pointing_at_mark``.
     """
     drawn, (both, apart) = figure(1, 2, height=3.0, sharey=True)
     y, percent = np.arange(len(table)), 100 * table
@@ -177,10 +164,8 @@ def plot_pointing(table: pd.DataFrame) -> Figure:
 def plot_class_maps(mean_face: np.ndarray, maps: dict, heads) -> Figure:
     """A column a class: the mean face, and each method's mean map, one scale a method.
 
-    Args:
-        mean_face: (classes, 48, 48) grey levels.  heads: the columns' heads.
-        maps: method -> (classes, 48, 48), in units of an even map; one without a negative value
-            is laid over the mean face.
+    ``maps`` method -> (classes, 48, 48), in units of an even map; one without a negative value is
+    laid over the mean face.
     """
     rows, columns = 1 + len(maps), len(mean_face)
     drawn, axes = figure(rows, columns, height=WIDTH / columns * (rows * 0.98 + 0.25))
@@ -201,17 +186,15 @@ def plot_class_maps(mean_face: np.ndarray, maps: dict, heads) -> Figure:
             else:
                 artist = overlay(ax, np.nan_to_num(face), map_, limit)
         if artist:
-            label = "for (+)" if signed else "times even"
             bar = drawn.colorbar(artist, ax=row.tolist(), shrink=0.85, aspect=10)
-            bar.set_label(label, fontsize=7)
+            bar.set_label("for (+)" if signed else "times even", fontsize=7)
     return drawn
 
 
 def plot_mistakes(images: np.ndarray, answer: np.ndarray, label: np.ndarray, names) -> Figure:
     """A row a mistake: the face, the maps of the answer and of the label, their difference.
 
-    Args:
-        answer, label: (n, 48, 48), signed, one scale a row.  names: [(answer, label)].
+    ``answer``, ``label`` (n, 48, 48), signed, one scale a row; ``names`` [(answer, label)].
     """
     drawn, axes = figure(len(images), 4, height=1.7 * len(images), squeeze=False)
     for row, image, said, true, (a, b) in zip(axes, images, answer, label, names, strict=True):
@@ -230,6 +213,11 @@ def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
     face_image(ax, image, **kwargs)
     alpha = np.clip(amount / limit / FADE, 0, 1) * OPACITY
     return amount_image(ax, amount, limit, alpha=alpha, **kwargs)
+
+
+def _map_image(ax, map_: np.ndarray, limit: float):
+    """Red and blue where there is a negative value, else one colour."""
+    return (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
 
 
 def _broken(name: str) -> str:

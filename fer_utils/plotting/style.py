@@ -57,12 +57,13 @@ RC = {
 matplotlib.rcParams.update(RC)  # so that a reader's own figures look the same
 
 
-def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WIDTH, **grid):
-    """``plt.subplots`` in the report's style, without pyplot's global state.
+def colours(classes) -> list[str]:
+    """Each class's colour, grey for one that is none of the seven."""
+    return [CLASS_COLOURS.get(name, MUTED) for name in classes]
 
-    Returns:
-        (Figure, array of Axes squeezed as ``subplots`` does).
-    """
+
+def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WIDTH, **grid):
+    """``plt.subplots`` in the report's style, without pyplot's global state."""
     drawn = Figure(figsize=(width, height), dpi=DPI)
     return drawn, drawn.subplots(rows, columns, **grid)
 
@@ -117,15 +118,11 @@ def png(drawn: Figure) -> bytes:
 
 
 def show(drawn: Figure, name: str, alt: str, caption: str = "") -> None:
-    """Display a figure once, with its text alternative, and keep it where the report asks.
+    """Display a figure once, and clear it.
 
-    Args:
-        drawn: the figure; it can't be used afterwards.
-        name: file name without ending, such as ``02_history``.
-        alt: what is seen, for readers who can't see it; must not be empty.
-        caption: printed under the figure in HTML and PDF.
-
-    The report sets ``FER_FIGURES``; name.svg and name.png are then written there as well.
+    ``alt`` says what is seen, for readers who can't see it; ``caption`` is printed under the
+    figure in HTML and PDF. The report sets ``FER_FIGURES``; name.svg and name.png are then
+    written there as well.
     """
     if not alt.strip():
         raise ValueError(f"figure {name!r} has no alt text; describe in a sentence what it shows")

@@ -65,9 +65,7 @@ RESULTS: dict[str, Result] = {
 def missing(path: Path, further: bool = False) -> list[str]:
     """Results that the run in this folder lacks and could have; no image is looked at.
 
-    Args:
-        further: also those that compare further networks, which a synthetic run alone has.
-
+    ``further``: also those that compare further networks, which a synthetic run alone has.
     Votes count for a synthetic run, or where ``FER_VOTES`` says where a real set's lie.
     """
     path = Path(path)
@@ -86,9 +84,7 @@ def missing(path: Path, further: bool = False) -> list[str]:
 def result(run: Run, name: str) -> dict[str, np.ndarray]:
     """A result by name: read, or made and stored where the run lacks it.
 
-    Raises:
-        ValueError: no result of that name.
-        RunError: the run lacks it, and its faces are not at hand or have no votes.
+    RunError where the run lacks it, and its faces are not at hand or have no votes.
     """
     if name not in RESULTS:
         raise ValueError(f"no result {name!r} (have: {', '.join(RESULTS)})")

@@ -42,10 +42,10 @@ def train_networks(run: runs.Run, names: list[str]) -> None:
     wanted = [network for name in names for network in RESULTS[name].networks]
     lacking = [network for network in wanted if networks.trained(run, network) is None]
     if lacking:
-        each = networks.minutes(run)
+        minutes = run.history["seconds"].sum() / 60
         print(
-            f"training {', '.join(lacking)}: about {each:.0f} minutes each, as {run.name!r} took; "
-            "interrupted and called again, it goes on",
+            f"training {', '.join(lacking)}: about {minutes:.0f} minutes each, as {run.name!r} "
+            "took; interrupted and called again, it goes on",
             flush=True,
         )
     recipe = train.Recipe(**run.config["recipe"])
@@ -118,7 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
             )
         torch.manual_seed(0)
         if args.verify:
-            return report(args.run, differences(run, faces))
+            found = differences(run, faces)
+            for line in found:
+                print(f"verify: {line}", file=sys.stderr)
+            if not found:
+                print(f"every published figure of {args.run!r} comes out again")
+            return 1 if found else 0
         if args.missing:
             train_networks(run, names)
         make(run, faces, names)
@@ -126,14 +131,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"precomputed: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def report(name: str, found: list[str]) -> int:
-    for line in found:
-        print(f"verify: {line}", file=sys.stderr)
-    if not found:
-        print(f"every published figure of {name!r} comes out again")
-    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -5,24 +5,17 @@ faces (PublicTest). Pictures are grey levels, uint8, in steps of 4 so that they 
 activation beside a picture is that of the picture *as stored*, so anyone can hold it against
 the network.
 
-``filter_cards`` makes them; the functions behind it read them, and hold the decision rules:
-
-- ``normalised``  an activation between the median face (0) and the strongest (1)
-- ``selective``   filters that tell the class better than untrained ones;  ``verdict``
-- ``held_back``   layers whose optima stay below the strongest patch: the prior limits them
-- ``reached_by_layer``, ``by_filter``, ``by_class``, ``sheet_order``, ``closer``   tables and choices for the figures
-- ``check``       the cards are this network's
+``filter_cards`` makes them, ``check`` holds them against the network; the functions after it read
+them: decision rules, tables, and choices for the figures.
 """
 
 from __future__ import annotations
-
-import copy
 
 import numpy as np
 import pandas as pd
 import torch
 
-from fer_utils import filters
+from fer_utils import evaluation, filters
 from fer_utils.data import Faces
 from fer_utils.runs import Run, RunError
 
@@ -101,12 +94,6 @@ def held_out(faces: Faces) -> Faces:
     return faces[np.sort(np.random.default_rng(0).choice(len(faces), SEEN, replace=False))]
 
 
-def bounds(run: Run) -> tuple[float, float]:
-    """Black and white in the network's units."""
-    scale = run.config["scale"]
-    return tuple((level - scale["mean"]) / scale["sd"] for level in (0.0, 1.0))
-
-
 def grey(pictures: torch.Tensor, scale: dict) -> np.ndarray:
     """Model units (n, 1, h, w) to stored grey levels, uint8 (n, h, w)."""
     levels = (pictures[:, 0] * scale["sd"] + scale["mean"]) * 255 / LEVEL
@@ -145,10 +132,11 @@ def correlations(activation, values) -> np.ndarray:
 
 
 def _priors(run: Run, pixels, box) -> dict:
-    crops = pixels[:, :, *box]
+    scale = run.config["scale"]
+    bounds = tuple((level - scale["mean"]) / scale["sd"] for level in (0.0, 1.0))  # black, white
     return {
-        "free": filters.FreePixels(bounds(run)),
-        "spectrum": filters.PowerSpectrum.of(crops, bounds(run)),
+        "free": filters.FreePixels(bounds),
+        "spectrum": filters.PowerSpectrum.of(pixels[:, :, *box], bounds),
     }
 
 
@@ -184,13 +172,8 @@ def _untrained(model, seen: Faces, pixels, classes: int) -> dict:
 
 def untrained(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """A copy of a network, its weights drawn anew as its layers draw them at first."""
-    model = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-    return model
+    drawn = [name for name, of in model.named_modules() if hasattr(of, "reset_parameters")]
+    return evaluation.randomised(model, seed, drawn)
 
 
 def _early(run: Run, pixels, steps: int) -> dict:
@@ -243,9 +226,8 @@ def check(run: Run, card: dict) -> None:
 def normalised(card: dict, kind: str) -> np.ndarray:
     """How far each filter's picture goes: 0 is the median face, 1 the strongest: (f,).
 
-    A distance over a distance, since an activation has no natural zero (a plain ratio blows up
-    where the strongest is near 0). NaN for a filter that responds to all faces alike. ``kind`` is
-    a picture of the card, or one of the quantiles that it holds.
+    NaN for a filter that responds to all faces alike. ``kind`` is a picture of the card, or one
+    of the quantiles that it holds.
     """
     value = card.get(f"{kind}_activation", card.get(kind))
     span = card["strongest"] - card["median"]
@@ -277,10 +259,7 @@ def reached_by_layer(card: dict, last: str) -> pd.DataFrame:
 
 
 def held_back(reached: pd.DataFrame) -> list[str]:
-    """The layers that the power-spectrum prior holds back, of ``reached_by_layer``:
-
-    the median optimum excites its filter less than the strongest real patch does.
-    """
+    """Of ``reached_by_layer``: layers whose median optimum stays below the strongest real patch."""
     return list(reached.columns[reached.loc["power spectrum"] < 1])
 
 
@@ -302,21 +281,19 @@ def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
 
 def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFrame:
     """A row a class: the filters most tuned to it, and those whose zeroing costs it most."""
-    rows = []
-    for k in range(len(classes)):
-        tuned, missed = (
-            np.argsort(-np.nan_to_num(card[key][:, k], nan=-np.inf), kind="stable")[:most]
-            for key in ("tuning", "logit_fall")
-        )
-        rows.append({
-            "most tuned": ", ".join(map(str, tuned)),
-            "tuning, sd": card["tuning"][tuned[0], k],
-            "most missed": ", ".join(map(str, missed)),
-            "logit lost, nats": card["logit_fall"][missed[0], k],
-            "recall lost, points": 100 * card["recall_fall"][missed[0], k],
-            "faces": card["faces"][k],
-        })  # fmt: skip
-    return pd.DataFrame(rows, index=pd.Index(classes, name="class"))
+    tuned, missed = (
+        np.argsort(-np.nan_to_num(card[key], nan=-np.inf), axis=0, kind="stable")[:most]
+        for key in ("tuning", "logit_fall")
+    )
+    every = np.arange(len(classes))
+    return pd.DataFrame({
+        "most tuned": [", ".join(map(str, column)) for column in tuned.T],
+        "tuning, sd": card["tuning"][tuned[0], every],
+        "most missed": [", ".join(map(str, column)) for column in missed.T],
+        "logit lost, nats": card["logit_fall"][missed[0], every],
+        "recall lost, points": 100 * card["recall_fall"][missed[0], every],
+        "faces": card["faces"],
+    }, index=pd.Index(classes, name="class"))  # fmt: skip
 
 
 def sheet_order(card: dict) -> np.ndarray:

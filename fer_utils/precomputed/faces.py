@@ -50,5 +50,5 @@ def votes(run: Run, faces: Faces) -> dict[str, np.ndarray]:
 
 
 def copies(run: Run, faces: Faces) -> dict[str, np.ndarray]:
-    """``metrics.copies``: rows of the test faces that lie in Training too."""
+    """Rows of the test faces that lie in Training too."""
     return metrics.copies(faces.images, faces.split)

@@ -29,7 +29,7 @@ def class_maps(run: Run, faces: Faces) -> dict[str, np.ndarray]:
     answers = table[list(run.classes)].to_numpy().argmax(1)
     right = table[answers == table["label"].to_numpy()]
     mean = np.full((len(METHODS), len(run.classes), 48, 48), np.nan)
-    upper, labels = [], []
+    upper, labels = [np.zeros((len(METHODS) + 1, 0))], []
     for k in range(len(run.classes)):
         rows = right["row"].to_numpy()[right["label"].to_numpy() == k][:MOST]
         labels += [k] * len(rows)
@@ -44,9 +44,7 @@ def class_maps(run: Run, faces: Faces) -> dict[str, np.ndarray]:
         "methods": np.array(METHODS),
         "count": np.bincount(labels, minlength=len(run.classes)),
         "maps": mean.round(2).astype(np.float16),
-        "upper": np.concatenate(upper, axis=1).astype(np.float16)
-        if upper
-        else np.zeros((len(METHODS) + 1, 0), np.float16),
+        "upper": np.concatenate(upper, axis=1).astype(np.float16),
         "labels": np.array(labels, int),
     }
 

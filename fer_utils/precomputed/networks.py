@@ -29,11 +29,7 @@ def described(run: Run, name: str) -> tuple[dict, dict]:
 
 
 def trained(run: Run, name: str) -> Run | None:
-    """A further network; None where it was not made here.
-
-    Raises:
-        RunError: it is there, but differs from the run in more than it should.
-    """
+    """A further network; None where it was not made here, RunError where it is another one."""
     try:
         found = run.variant(name)
     except RunError:  # none there, or half-written: the next training goes on with it
@@ -41,9 +37,8 @@ def trained(run: Run, name: str) -> Run | None:
     if not (found.path / "model.safetensors").is_file():
         return None
     recipe, source = described(run, name)
-    own = {key: found.config["recipe"].get(key) for key in recipe}
-    data = {key: found.config["data"].get(key) for key in source}
-    if (own, data) != (recipe, source):
+    own, data = found.config["recipe"], found.config["data"]
+    if not (recipe.items() <= own.items() and source.items() <= data.items()):
         raise RunError(
             f"network {found.name!r} has another recipe or other faces than the run; remove "
             f"{found.path} and make it with `python -m fer_utils.precomputed {run.name} --missing`"
@@ -54,11 +49,6 @@ def trained(run: Run, name: str) -> Run | None:
 def with_seeds(run: Run) -> list[Run]:
     """The run, and its networks of other seeds as far as they are here."""
     return [run, *filter(None, (trained(run, name) for name in SEEDS))]
-
-
-def minutes(run: Run) -> float:
-    """How long the run itself took: what a further network will take on the same machine."""
-    return float(run.history["seconds"].sum()) / 60
 
 
 def make(run: Run, name: str, progress=None) -> Run:

@@ -34,7 +34,10 @@ def method_scores(
         output down, ``cascade`` (k, m, l): correlation once all down to there are random ·
         ``rows``, ``labels`` (n,) · ``mask_share``: mean share of the pixels.
     """
-    chosen, masks = expressive_faces(run, faces, n)
+    test = faces[np.flatnonzero(faces.split != "Training")[: n + n // 4]]
+    masks = evaluation.expressive_mask(test, run.classes)
+    usable = np.flatnonzero(masks.any((1, 2)))[:n]
+    chosen, masks = test[usable], masks[usable]
     trained = with_seeds(run)
     found = [
         [_scored(name, network, seed, chosen, masks, few) for name in evaluation.METHODS]
@@ -56,14 +59,6 @@ def method_scores(
     }
 
 
-def expressive_faces(run: Run, faces: synthetic.SyntheticFaces, n: int):
-    """The first ``n`` test faces whose expression shows, and its pixels (n, 48, 48)."""
-    test = faces[np.flatnonzero(faces.split != "Training")[: n + n // 4]]
-    masks = evaluation.expressive_mask(test, run.classes)
-    usable = np.flatnonzero(masks.any((1, 2)))[:n]
-    return test[usable], masks[usable]
-
-
 def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
     """One method on one network: values (s, n), untrained (3, n), cascade (l,), layers (l,)."""
     model, images = network.model(), network.scale(chosen.images)
@@ -79,17 +74,16 @@ def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
     before = steps.pop("trained")
     cascade = torch.stack([evaluation.rank_correlation(before, m) for m in steps.values()])
     cascade = cascade.nan_to_num(0)
-    values = [
-        *_on_mask(maps, mask),
-        evaluation.deletion(model, images, labels, maps),
-        evaluation.insertion(model, images, labels, maps),
-        evaluation.rank_correlation(maps, untrained).nan_to_num(0),
-        _padded(cascade.mean(0), len(images)),
-        _padded(evaluation.stability(method, *some).nan_to_num(0), len(images)),
-    ]
+    values = np.full((len(evaluation.ALL_SCORES), len(images)), np.nan, np.float16)
+    values[:3] = _on_mask(maps, mask)  # to three digits, which is what the verdicts are made from
+    values[3] = evaluation.deletion(model, images, labels, maps)
+    values[4] = evaluation.insertion(model, images, labels, maps)
+    values[5] = evaluation.rank_correlation(maps, untrained).nan_to_num(0)
+    values[6, :few] = cascade.mean(0)
+    values[7, :few] = evaluation.stability(method, *some).nan_to_num(0)
     return {
-        "values": _rows(values),
-        "untrained": _rows(_on_mask(untrained, mask)),
+        "values": values,
+        "untrained": _on_mask(untrained, mask).numpy().astype(np.float16),
         "cascade": cascade.mean(1).numpy().astype(np.float32),
         "layers": list(steps),
     }
@@ -98,17 +92,5 @@ def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
 def _on_mask(maps, mask):
     mass = evaluation.relevance_mass(maps, mask)
     even = mask.double().mean((1, 2)).to(mass)
-    return (
-        evaluation.pointing_game(maps, mask),
-        torch.where(mass.isnan(), even, mass),
-        evaluation.rank_accuracy(maps, mask),
-    )
-
-
-def _padded(score, n: int):
-    return torch.cat([score.double(), torch.full((n - len(score),), torch.nan).double()])
-
-
-def _rows(scores) -> np.ndarray:
-    """Scores as rows; to three digits, which is what the verdicts are made from."""
-    return np.stack([score.double().numpy() for score in scores]).astype(np.float16)
+    pointing, rank = evaluation.pointing_game(maps, mask), evaluation.rank_accuracy(maps, mask)
+    return torch.stack([pointing, torch.where(mass.isnan(), even, mass), rank])

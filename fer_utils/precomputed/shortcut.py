@@ -39,9 +39,6 @@ def planted_shortcut(
         ``tested`` (2,): faces of the marked class, of the others · ``face`` uint8 (48, 48), the
         one whose logit falls most without its mark · ``shown`` (5,) and ``maps`` float16
         (2, 5, 48, 48) of it.
-
-    Raises:
-        RunError: the network ``shortcut`` is not there.
     """
     other = trained(run, SHORTCUT)
     if other is None:
@@ -56,7 +53,7 @@ def planted_shortcut(
     bare, always = marked(own, ()), marked(own, (test.preset.mark,))
     away, planted = marked(others, ()), marked(others, run.classes)
     rows, columns = synthetic.MARK
-    fall = np.array([label_logits(n, always) - label_logits(n, bare) for n in pair])
+    fall = np.array([_label_logits(n, always) - _label_logits(n, bare) for n in pair])
     return {
         "marked": np.array(test.preset.mark),
         "box": np.array([rows.start, rows.stop, columns.start, columns.stop]),
@@ -80,7 +77,7 @@ def marked(faces: synthetic.SyntheticFaces, classes) -> synthetic.SyntheticFaces
     return replace(faces, images=images)
 
 
-def label_logits(run: Run, faces: synthetic.SyntheticFaces) -> np.ndarray:
+def _label_logits(run: Run, faces: synthetic.SyntheticFaces) -> np.ndarray:
     target = torch.from_numpy(faces.labels)[:, None]
     with torch.no_grad():
         return run.model()(run.scale(faces.images)).gather(1, target)[:, 0].numpy()
@@ -96,19 +93,19 @@ def _maps_of_mark(pair, faces, pick: int) -> dict[str, np.ndarray]:
     box = np.zeros((len(faces), 48, 48), bool)
     box[:, *synthetic.MARK] = True
     labels = torch.from_numpy(faces.labels)
-    found = {"mass": [], "pointing": [], "maps": []}
+    mass, pointing, shown = [], [], []
     for network in pair:
         of = network.model(), network.scale(faces.images), labels
         maps = {name: evaluation.importance(name, *of) for name in evaluation.METHODS}
-        mass = [evaluation.relevance_mass(m, box).nan_to_num(box.mean()) for m in maps.values()]
-        found["mass"].append(np.stack(mass))
-        found["pointing"].append(
-            np.stack([evaluation.pointing_game(m, box) for m in maps.values()])
-        )
-        found["maps"].append(np.stack([maps[name][pick, 0] for name in SHOWN]))
+        pointing.append([evaluation.pointing_game(m, box).numpy() for m in maps.values()])
+        inside = [evaluation.relevance_mass(m, box).nan_to_num(box.mean()) for m in maps.values()]
+        mass.append([share.numpy() for share in inside])
+        shown.append([maps[name][pick, 0].numpy() for name in SHOWN])
     return {
         "methods": np.array(list(evaluation.METHODS)),
         "shown": np.array(SHOWN),
         "face": faces.images[pick],
-        **{key: np.stack(arrays).astype(np.float16) for key, arrays in found.items()},
+        "mass": np.array(mass, np.float16),
+        "pointing": np.array(pointing, np.float16),
+        "maps": np.array(shown, np.float16),
     }

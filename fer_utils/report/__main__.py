@@ -8,10 +8,8 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 from fer_utils import revision
@@ -43,51 +41,30 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         parser.error(f"--run {options.run!r}: expected letters, digits, '-', '_' and '.' only")
-    if options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: expected 1 or more")
-    if not options.limit > 0:
-        parser.error(f"--limit {options.limit}: expected seconds, above 0")
     return options
 
 
 def report(options: argparse.Namespace, root: Path) -> int:
+    """Say what is missing before any work; then make the report."""
+    for path in filter(None, (options.data, options.votes)):
+        if not path.exists():
+            raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
     # Chapters run in another folder: from here on, every path is whole.
     options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
     if os.environ.get("FER_RUNS"):
         os.environ["FER_RUNS"] = str(Path(os.environ["FER_RUNS"]).resolve())
-    check(options, root)
-    folder = (options.build or root / "build").resolve() / options.run
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # a second call waits, then finds nothing to do
-        return make(options, root, folder)
-
-
-def check(options: argparse.Namespace, root: Path) -> None:
-    """Say what is missing before any work.
-
-    Raises:
-        ReportError: data, votes, chapters, a run that they name or a package are not there.
-    """
-    for path in filter(None, (options.data, options.votes)):
-        if not path.exists():
-            raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
     fingerprint.versions()
-    notebooks = root / "notebooks"
-    chapters = fingerprint.chapters(notebooks)
+    chapters = fingerprint.chapters(root / "notebooks")
     if not chapters:
-        raise ReportError(f"{notebooks}: no chapter there; expected NN_name.ipynb")
-    for path in sorted(set(notebooks.glob("*.ipynb")) - set(chapters)):
-        print(f"  left out: notebooks/{path.name}, whose name is not that of a chapter, NN_name")
-    for path in chapters:
-        needed = re.search(r"Run\.load\(\\?['\"](\w+)", path.read_text("utf-8"))
-        name = needed[1] if needed else options.run
-        if name != options.run and not fingerprint.is_whole(fingerprint.run_folder(root, name)):
-            where = os.environ.get("FER_RUNS") or root / "runs"
-            told = f"{path.stem} reads the run {name!r}, which is not in {where}"
-            raise ReportError(f"{told}; it comes with the project: `git checkout runs`")
+        raise ReportError(f"{root / 'notebooks'}: no chapter there; expected NN_name.ipynb")
+    folder = (options.build or root / "build").resolve() / options.run
+    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+    (folder / "html").mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):  # a second call waits, then finds nothing to do
+        return make(options, root, chapters, folder)
 
 
-def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
+def make(options: argparse.Namespace, root: Path, chapters: list[Path], folder: Path) -> int:
     run = fingerprint.run_folder(root, options.run)
     if status := make_run(run, options):
         return status
@@ -95,13 +72,14 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
     if options.no_faces:
         options.data = options.votes = None
     stamp = fingerprint.Stamp(folder / "stamp.json")
-    notebooks = fingerprint.chapters(root / "notebooks")
     around = fingerprint.surroundings(root, options.run, options.data, options.votes)
-    keys = {path.stem: fingerprint.digest(around, fingerprint.notebook(path)) for path in notebooks}
-    targets = {path.stem: folder / "notebooks" / path.name for path in notebooks}
-    old = [p for p in notebooks if not stamp.holds(targets[p.stem], keys[p.stem])]
+    keys = {path.name: fingerprint.digest(around, fingerprint.notebook(path)) for path in chapters}
+    executed = [folder / "notebooks" / path.name for path in chapters]
+    old = [path.name for path in executed if not stamp.holds(path, keys[path.name])]
     if old:
-        execute_chapters(old, keys, stamp, options)
+        # Backwards, since the later chapters compute more.
+        execute_chapters([path for path in reversed(chapters) if path.name in old], folder, options,
+                         lambda name: stamp.add(folder / "notebooks" / name, keys[name]))  # fmt: skip
 
     module = fingerprint.tree(TEMPLATES.parent)
     key = fingerprint.digest(keys, module, revision.commit(root), options.code)
@@ -110,10 +88,10 @@ def make(options: argparse.Namespace, root: Path, folder: Path) -> int:
         print(f"{pages} are up to date")
         return 0
     start = time.monotonic()
-    made = render_pages(list(targets.values()), folder, options.code)
+    made = render_pages(executed, folder, options.code)
     write_all(made)
     stamp.pages = key
-    stamp.replace_files([*made, *targets.values()])
+    stamp.replace_files([*made, *executed])
     print(f"{pages} made in {time.monotonic() - start:.1f} s")
     return 0
 
@@ -134,7 +112,10 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
         steps.append(["train", "--run", run.name, *other, *length])
-    lacking = missing(run) if whole else []
+    lacking = []
+    if whole:
+        fingerprint.read_json(run / "config.json")  # a damaged one is named
+        lacking = missing(run)
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
     for step in steps:
@@ -147,23 +128,15 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
 
 def tell_faces(run: Path) -> None:
     """Print what the run was made from: its faces, and what was recognised or assumed of them."""
-    config = fingerprint.read_json(run / "config.json")
-    about = config["data"]
-    counted = [about.get("faces", {}).items()]
-    with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
-        counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
-        counted.append(zip(config["classes"], counts.sum(1), strict=True))
-    print(f"  {run.name}: {about['kind']} faces")
-    for line in (*counted, *about.get("notes", ())):
-        text = line if isinstance(line, str) else ", ".join(f"{name} {n:,}" for name, n in line)
-        print(f"    {text}")
+    about = fingerprint.read_json(run / "config.json")["data"]
+    faces = ", ".join(f"{split} {n:,}" for split, n in about["faces"].items())
+    print(f"  {run.name}: {about['kind']} faces", faces, *about.get("notes", ()), sep="\n    ")
 
 
-def execute_chapters(old: list[Path], keys: dict, stamp: fingerprint.Stamp, options) -> None:
-    from fer_utils.report.execute import Job, execute
+def execute_chapters(chapters: list[Path], folder: Path, options, done) -> None:
+    """Execute chapters in their order; ``done(name)`` is called after each."""
+    from fer_utils.report.execute import execute
 
-    folder = stamp.path.parent
-    (folder / "notebooks").mkdir(exist_ok=True)
     os.environ |= {  # the chapters' kernels find it there
         "FER_DATA": str(options.data or ""),
         "FER_VOTES": str(options.votes or ""),
@@ -172,14 +145,9 @@ def execute_chapters(old: list[Path], keys: dict, stamp: fingerprint.Stamp, opti
     }
     if options.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
-    # Longest first; where nothing is known, the later chapters compute more.
-    seconds = {name: facts.get("seconds", 0) for name, facts in stamp.chapters.items()}
-    old = sorted(old, key=lambda p: (seconds.get(p.stem, 1e9), p.stem), reverse=True)
-    jobs = [Job(p, folder / "notebooks" / p.name, options.run, bool(options.data)) for p in old]
-    execute(
-        jobs, options.jobs, options.limit,
-        lambda job, seconds: stamp.add(job.target, keys[job.source.stem], seconds),
-    )  # fmt: skip
+    real_faces = bool(options.data)
+    target = folder / "notebooks"
+    execute(chapters, target, options.run, real_faces, options.jobs, options.limit, done)
 
 
 def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, bytes]:
@@ -209,9 +177,8 @@ def write_all(made: dict[Path, bytes]) -> None:
     """Write all files beside their places, then put them there; or leave the old ones."""
     written = {path: path.with_name(f".{path.name}") for path in made}
     try:
-        for path, content in made.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            written[path].write_bytes(content)
+        for path, partial in written.items():
+            partial.write_bytes(made[path])
     except OSError as error:
         for partial in written.values():
             partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Execute chapters several at a time (papermill), longest first, with a line of progress each."""
+"""Execute chapters several at a time (papermill), with a line of progress each."""
 
 from __future__ import annotations
 
@@ -10,102 +10,86 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
 
 from fer_utils.report import ReportError
 
 
-@dataclass(frozen=True)
-class Job:
-    """Execute notebook ``source`` about ``run``; ``target`` appears whole or not at all."""
-
-    source: Path
-    target: Path
-    run: str
-    real_faces: bool  # noted in the executed notebook: its pages must not be published
-
-    @property
-    def running(self) -> Path:
-        return self.target.with_suffix(".running.ipynb")
-
-    @property
-    def failed(self) -> Path:
-        return self.target.with_suffix(".failed.ipynb")
-
-
 def execute(
-    jobs: list[Job], workers: int, limit: float, done: Callable[[Job, float], None]
-) -> None:
-    """Execute jobs in their order, ``workers`` at a time; ``done(job, seconds)`` after each.
+    chapters: list[Path], folder: Path, run: str, real_faces: bool, workers: int, limit: float,
+    done: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Execute chapters about ``run`` into ``folder``, ``workers`` at a time; ``done(name)`` after each.
 
-    A cell may take ``limit`` seconds.
+    Args:
+        real_faces: noted in the executed notebooks, whose pages must then not be published.
+        limit: seconds that a cell may take.
 
     Raises:
         ReportError: a chapter failed; the chapters still at work end with this process.
     """
 
-    def timed(job: Job) -> tuple[Job, float, str]:
-        print(f"  {job.source.stem:<26} running", flush=True)
+    def timed(chapter: Path) -> tuple[Path, float, str]:
+        print(f"  {chapter.stem:<26} running", flush=True)
         began = time.monotonic()
-        reason = execute_one(job, limit)
-        return job, time.monotonic() - began, reason
+        reason = execute_one(chapter, folder, run, real_faces, limit)
+        return chapter, time.monotonic() - began, reason
 
     for talker in ("papermill", "asyncio"):  # what they say of a dead kernel is said in one line
         logging.getLogger(talker).setLevel(logging.CRITICAL)
     try:
-        with chdir(jobs[0].source.parent), ThreadPool(min(workers, len(jobs))) as pool:
-            for job, seconds, reason in pool.imap_unordered(timed, jobs):
+        with chdir(chapters[0].parent), ThreadPool(workers) as pool:
+            for chapter, seconds, reason in pool.imap_unordered(timed, chapters):
                 if reason:
-                    raise ReportError(f"{job.source.stem}, {reason}")
-                print(f"  {job.source.stem:<26} done    {seconds:6.1f} s", flush=True)
-                done(job, seconds)
+                    raise ReportError(f"{chapter.stem}, {reason}")
+                print(f"  {chapter.stem:<26} done    {seconds:6.1f} s", flush=True)
+                done(chapter.name)
     finally:
-        for job in jobs:
-            job.running.unlink(missing_ok=True)
+        for running in folder.glob("*.running.ipynb"):
+            running.unlink()
 
 
-def execute_one(job: Job, limit: float) -> str:
-    """Execute one notebook.
+def execute_one(chapter: Path, folder: Path, run: str, real_faces: bool, limit: float) -> str:
+    """Execute one notebook; its copy in ``folder`` appears whole or not at all.
 
     Returns:
         "" or, of a chapter that failed, cell and error in one line; the notebook as far as it got
         is then kept as NAME.failed.ipynb.
     """
-    import nbformat
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
+    running = folder / f"{chapter.stem}.running.ipynb"
+    failed = folder / f"{chapter.stem}.failed.ipynb"
     try:
         notebook = papermill.execute_notebook(
-            job.source, job.running, {"RUN": job.run}, kernel_name="python3", progress_bar=False,
+            chapter, running, {"RUN": run}, kernel_name="python3", progress_bar=False,
             execution_timeout=math.ceil(limit), extra_arguments=["--log-level=CRITICAL"],
         )  # fmt: skip
-        notebook.metadata["real_faces"] = job.real_faces
-        nbformat.write(notebook, job.running)
+        notebook.metadata["real_faces"] = real_faces
+        nbformat.write(notebook, running)
     except Exception as error:  # whatever ends a chapter is named, and the others stop
-        if not job.running.exists():
+        if not running.exists():
             return first_line(error)
-        os.replace(job.running, job.failed)
+        os.replace(running, failed)
         if isinstance(error, PapermillExecutionError):
             reason = first_line(f"{error.ename}: {error.evalue}")
-            number = source_number(job.failed, error.cell_index)
-            return f"cell {number} (In [{error.exec_count}]): {reason}"
-        return f"cell {source_number(job.failed)}: {type(error).__name__}: {first_line(error)}"
-    job.failed.unlink(missing_ok=True)
-    os.replace(job.running, job.target)
+            return f"cell {source_number(failed)} (In [{error.exec_count}]): {reason}"
+        return f"cell {source_number(failed)}: {type(error).__name__}: {first_line(error)}"
+    failed.unlink(missing_ok=True)
+    os.replace(running, folder / chapter.name)
     return ""
 
 
-def source_number(failed: Path, index: int | None = None) -> int:
-    """The number in the source notebook, from 1, of the cell at ``index``, or of the last begun."""
+def source_number(failed: Path) -> int:
+    """The number in the source notebook, from 1, of the cell that was begun last."""
     about = [cell["metadata"] for cell in json.loads(failed.read_text("utf-8"))["cells"]]
-    about = [cell for cell in about if "papermill-error-cell-tag" not in cell.get("tags", ())]
-    if index is None:
-        begun = [bool(cell.get("papermill", {}).get("start_time")) for cell in about]
-        index = max((i for i, yes in enumerate(begun) if yes), default=0)
-    return sum("injected-parameters" not in cell.get("tags", ()) for cell in about[: index + 1])
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    about = [cell for cell in about if added.isdisjoint(cell.get("tags", ()))]
+    begun = [i for i, cell in enumerate(about, 1) if cell.get("papermill", {}).get("start_time")]
+    return max(begun, default=1)
 
 
 def first_line(error: object) -> str:

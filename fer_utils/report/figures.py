@@ -1,21 +1,19 @@
 """The READMEs' pictures, a fixed list of aggregates, and the overview on which `make lab` opens.
 
-All are taken from the stored notebooks; ``python -m fer_utils.report.figures [FOLDER]`` writes
-them (the overview only without FOLDER), nothing else does.
+All are taken from the stored notebooks; ``python -m fer_utils.report.figures`` writes them,
+nothing else does.
 """
 
 from __future__ import annotations
 
 import base64
 import sys
-from pathlib import Path
 
 import nbformat
 
 from fer_utils.commandline import run_command
 from fer_utils.report import ROOT, ReportError, fingerprint
 from fer_utils.report.notebook import answer_outputs, heading
-from fer_utils.runs import atomic
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
@@ -29,10 +27,10 @@ says whose network it is about. Chapters 3, 4 and 5 end on a panel: choose, and 
 """
 
 
-def stored(root: Path = ROOT) -> dict[str, bytes]:
+def stored() -> dict[str, bytes]:
     """Every PNG of the stored notebooks, by the name that ``show`` gave it."""
     found = {}
-    for path in fingerprint.chapters(root / "notebooks"):
+    for path in fingerprint.chapters(ROOT / "notebooks"):
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
                 about = output.get("metadata", {}).get("image/png", {})
@@ -41,10 +39,10 @@ def stored(root: Path = ROOT) -> dict[str, bytes]:
     return found
 
 
-def overview(root: Path = ROOT) -> str:
+def overview() -> str:
     """notebooks/README.md: the stored chapters' questions and answers."""
     parts = [OVERVIEW]
-    for path in fingerprint.chapters(root / "notebooks"):
+    for path in fingerprint.chapters(ROOT / "notebooks"):
         stored_notebook = nbformat.read(path, as_version=4)
         title = heading(stored_notebook.cells[0].source, path.stem)
         answer = answer_outputs(stored_notebook)[0].data["text/markdown"]
@@ -66,27 +64,18 @@ def sheet() -> bytes:
     return png(plot_sheet(faces.images, faces.labels, data.EMOTIONS))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    return run_command("figures", lambda: write(Path(arguments[0]) if arguments else None))
-
-
-def write(folder: Path | None) -> None:
-    """Write the pictures into ``folder``; None: into figures/, and the overview too."""
+def write() -> None:
+    """Write figures/ and notebooks/README.md."""
     found = stored()
     missing = [name for name in CHOSEN if name not in found]
     if missing:
         raise ReportError(f"no stored notebook shows {missing[0]!r}; refresh: `make notebooks`")
     pictures = {name: found[name] for name in CHOSEN} | {SHEET: sheet()}
-    target = folder or ROOT / "figures"
     for name, picture in pictures.items():
-        with atomic(target / f"{name}.png") as partial:
-            partial.write_bytes(picture)
-    if folder is None:
-        with atomic(ROOT / "notebooks" / "README.md") as partial:
-            partial.write_text(overview(), "utf-8")
-    print(f"{len(pictures)} pictures in {target}/")
+        (ROOT / "figures" / f"{name}.png").write_bytes(picture)
+    (ROOT / "notebooks" / "README.md").write_text(overview(), "utf-8")
+    print(f"{len(pictures)} pictures in figures/")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("figures", write))

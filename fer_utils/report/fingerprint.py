@@ -99,46 +99,41 @@ class Stamp:
     """build/RUN/stamp.json: what the last call wrote there, and from what.
 
     Attributes:
-        chapters: name -> ``key`` (what it was made from), ``made`` (its content), ``seconds``.
+        chapters: name -> what it was made from, and the hash of what was made.
         pages: what the pages were made from.
         files: everything that was written, relative to the folder. No other file is ever removed.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self.chapters: dict[str, dict] = {}
+        self.chapters: dict[str, list[str]] = {}
         self.pages = ""
         self.files: list[str] = []
-        # A stamp that can't be read says nothing: all is made anew.
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable: all is made anew
             stored = json.loads(path.read_text("utf-8"))
-            self.chapters = {name: dict(facts) for name, facts in stored["chapters"].items()}
-            self.pages, self.files = str(stored["pages"]), [str(name) for name in stored["files"]]
+            names = ("chapters", "pages", "files")
+            self.chapters, self.pages, self.files = (stored[name] for name in names)
 
     def holds(self, executed: Path, key: str) -> bool:
         """Whether an executed notebook lies there as it was made, from what it would be made of."""
-        known = self.chapters.get(executed.stem, {})
-        current = known.get("key") == key and executed.is_file()
-        return current and known.get("made") == content(executed)
+        known = self.chapters.get(executed.stem)
+        return executed.is_file() and known == [key, content(executed)]
 
-    def add(self, executed: Path, key: str, seconds: float) -> None:
-        facts = {"key": key, "made": content(executed), "seconds": round(seconds, 1)}
-        self.chapters[executed.stem] = facts
+    def add(self, executed: Path, key: str) -> None:
+        self.chapters[executed.stem] = [key, content(executed)]
         self.write()
 
     def replace_files(self, written: list[Path]) -> None:
         """Remove what an earlier call wrote and this one did not; remember what this one wrote."""
         folder = self.path.parent
-        now = sorted(path.relative_to(folder).as_posix() for path in written)
+        now = [path.relative_to(folder).as_posix() for path in written]
         for name in set(self.files) - set(now):
-            if (folder / name).resolve().is_relative_to(folder):
-                (folder / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
         self.files = now
         self.write()
 
     def write(self) -> None:
         partial = self.path.with_suffix(".partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         stored = {"chapters": self.chapters, "pages": self.pages, "files": self.files}
         partial.write_text(json.dumps(stored, indent=1))
         os.replace(partial, self.path)

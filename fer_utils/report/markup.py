@@ -24,7 +24,6 @@ MATH = re.compile(
     re.DOTALL,
 )
 PAGE, CHARACTER, GAP = 453, 3.5, 12  # points: text width, and of the smallest size in tables
-MOST = 1000  # columns or rows that a cell of a table may span
 NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|–|—|", re.IGNORECASE)
 
 
@@ -142,7 +141,7 @@ def table(source: str) -> dict:
         for item in row.find_all(["th", "td"]):
             while (y, x) in taken:
                 x += 1
-            wide, high = (min(int(item.get(s, 1)), MOST) for s in ("colspan", "rowspan"))
+            wide, high = (int(item.get(span, 1)) for span in ("colspan", "rowspan"))
             taken |= {(y + dy, x + dx) for dy in range(high) for dx in range(wide)}
             text = " ".join(item.get_text().split())
             cell = {"text": "–" if text == "NaN" else text, "head": item.name == "th",

@@ -33,13 +33,11 @@ class ChapterExporter(TemplateExporter):
 
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
-        name, path = resources["metadata"]["name"], resources["metadata"].get("path")
+        name, path = resources["metadata"]["name"], resources["metadata"]["path"]
         if not re.fullmatch(fingerprint.NAME, name):
             raise ReportError(f"{name}.ipynb: a chapter is named NN_name.ipynb, such as 07_mine")
         if "front" not in resources:
-            folder = Path(path or ".").resolve()
-            chapters = fingerprint.chapters(folder) or [folder / f"{name}.ipynb"]
-            resources.update(surroundings(chapters, nb))
+            resources.update(surroundings(fingerprint.chapters(Path(path).resolve()), nb))
         return super().from_notebook_node(nb, resources, **kw)
 
 
@@ -130,9 +128,10 @@ def surroundings(notebooks: list[Path], nb: NotebookNode) -> dict:
     """
     run = parameter(nb)
     folder = fingerprint.run_folder(ROOT, run)
-    files = [folder / "config.json", folder / "metrics.json"]
-    whole = fingerprint.is_whole(folder)
-    config, metrics = (fingerprint.read_json(file) if whole else {} for file in files)
+    config, metrics = {}, {}
+    if fingerprint.is_whole(folder):
+        config = fingerprint.read_json(folder / "config.json")
+        metrics = fingerprint.read_json(folder / "metrics.json")
     return {
         "chapters": [title_of(path) for path in notebooks],
         "figures": notebooks[0].parent.parent / "figures",
@@ -152,8 +151,8 @@ def parameter(nb: NotebookNode) -> str:
 
 
 def title_of(path: Path) -> dict:
-    cells = fingerprint.read_json(path).get("cells") if path.is_file() else None
-    title = heading("".join(cells[0]["source"]), path.stem) if cells else path.stem
+    first = fingerprint.read_json(path)["cells"][0]
+    title = heading("".join(first["source"]), path.stem)
     return {"name": path.stem, "number": str(int(path.stem[:2])), "title": title}
 
 

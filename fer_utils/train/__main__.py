@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 import torch
 
 from fer_utils import runs, synthetic
+from fer_utils.commandline import run_command
 from fer_utils.model import NETWORKS
 from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, distributed, make_run
 from fer_utils.train.pipeline import exclusive_lock, is_trained, progress_line
@@ -104,24 +105,21 @@ def train(args: argparse.Namespace, group: distributed.Processes, device: str) -
 
 def main(arguments: list[str] | None = None) -> int:
     args = options().parse_args(arguments)
+    stopped = "stopped; the same command goes on from the last epoch"
+    return run_command("train", lambda: train_and_tell(args), stopped)
+
+
+def train_and_tell(args: argparse.Namespace) -> None:
+    check_device(args.device)
     try:
-        check_device(args.device)
         with distributed.started(args.device) as (group, device):
             run = train(args, group, device)
-    except (ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 1
     except (MemoryError, torch.OutOfMemoryError):
-        print("train: out of memory; try a smaller --batch", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ntrain: stopped; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
+        raise TrainingError("out of memory; try a smaller --batch") from None
     for split, scores in run.metrics.items() if run else ():
         low, high = scores["accuracy_interval"]
         interval = f"[{low:.4f}, {high:.4f}] of {scores['n']} faces"
         print(f"{split}: accuracy {scores['accuracy']:.4f} {interval}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
@@ -94,7 +95,8 @@ def make_run(
     if score_epochs:
         config["epochs"] = named_epochs(history)
     runs.write_json(path / "config.json", config)
-    write_rows(path / "history.csv", history)
+    with runs.atomic(path / "history.csv") as partial:
+        pd.DataFrame(history).to_csv(partial, index=False)
     run = score_run(path, name, variant, faces, private)
     checkpoint.unlink(missing_ok=True)
     return run
@@ -262,13 +264,6 @@ def append_ledger(ledger: Path, entry: dict) -> None:
         if not file.tell():
             writer.writeheader()
         writer.writerow(entry)
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    with runs.atomic(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 # -- progress -----------------------------------------------------------------------------------
