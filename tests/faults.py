@@ -528,7 +528,6 @@ def table_of_faces(place):
     rows = (f"{i % 7},{' '.join(map(str, image))},Training" for i, image in enumerate(images))
     path = place / "fer.csv"
     path.write_text("emotion,pixels,Usage\n" + "\n".join(rows) + "\n")
-    time.sleep(2.1)  # a file that changed a moment ago is not cached yet
     return path
 
 

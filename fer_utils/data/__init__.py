@@ -47,13 +47,9 @@ def load(path, votes=None, classes=None) -> Faces:
     Raises:
         DataError: no set of faces, or a damaged one.
     """
-    try:
-        place = Path(os.path.expanduser(os.fsdecode(path)))
-        os.fsencode(place)
-    except UnicodeError:
-        raise DataError(f"path {path!a}: not a file name; expected a file or folder") from None
-    if not os.fspath(path) or "\0" in str(place):
-        raise DataError(f"path {path!a}: empty or with a NUL; expected a file or folder")
+    if not os.fspath(path):
+        raise DataError("path '': empty; expected a file or folder")
+    place = Path(path).expanduser()
     classes = class_names(classes or os.environ.get("FER_CLASSES"))
     faces = cached(place, classes, read_and_recognise)
     if votes is not None:

@@ -1,10 +1,10 @@
 """A set that was read and checked once loads at once the second time.
 
-One file for each source lies in ``FER_CACHE``, or in ``fer-report/`` of the user's cache folder;
-``FER_CACHE=`` (empty) turns it off. It is used only while the source has the size, the times and
-the inode that it had when it was read, and only if its own checksums hold; else it is written
-anew. The ``KEPT`` sets used last are kept (FER2013 takes 83 MB). Where nothing can be written,
-everything works without.
+One file for each source lies in ``FER_CACHE``, or in ``~/.cache/fer-report``; ``FER_CACHE=``
+(empty) turns it off. Its name is made from the source's path, sizes, times and inodes, so that a
+changed source is read anew; so is one whose cache is damaged (the checksums of npz). The ``KEPT``
+sets used last are kept (FER2013 takes 83 MB). Where nothing can be written, everything works
+without.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,86 +19,75 @@ import numpy as np
 from .archives import identity, list_files
 from .faces import SPLITS, Faces
 
-VERSION = 2  # of the readers: what older ones read is read anew
+VERSION = 3  # of the readers: what older ones read is read anew
 KEPT = 8
 PATTERN = "faces-*.npz"
 WORTH_IT = 4 << 20  # smaller sources are read in less than 0.1 s
-# A file that changed a moment ago could change again within the same tick of the clock that
-# stamps it, unseen: it is not stored yet (git calls such files racy).
-SETTLED_AFTER = 2.0
 
 
 def cache_folder() -> Path | None:
     own = os.environ.get("FER_CACHE")
     if own is not None:
         return Path(own) if own else None
-    default = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
-    base = os.environ.get("XDG_CACHE_HOME") or default
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "fer-report"
-    except RuntimeError:  # a user without a home
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "fer-report"
+
+
+def cache_file(path: Path, classes) -> Path | None:
+    """Where the faces of a source as it is now belong; None where they are not cached."""
+    folder = cache_folder()
+    if folder is None or not path.exists():
         return None
-
-
-def source_state(path: Path, classes) -> dict | None:
-    """What identifies the content of a file or folder now, without reading it."""
     if path.is_dir():
         seen = [(file.name, file.identity) for file in list_files(path)]
     else:
-        seen = [("", identity(os.stat(path)))]
-    if not seen:
+        seen = [("", identity(path.stat()))]
+    if sum(status[0] for _, status in seen) < WORTH_IT:
         return None
-    return {
-        "version": VERSION,
-        "path": os.path.realpath(path),
-        "classes": list(classes or ()),
-        "files": hashlib.sha256(json.dumps(seen).encode()).hexdigest(),
-        "size": sum(known[0] for _, known in seen),
-        "newest": max(max(known[1:3]) for _, known in seen),
-    }
+    state = json.dumps([VERSION, os.path.realpath(path), classes, seen])
+    name = hashlib.sha256(state.encode()).hexdigest()[:32]
+    return folder / PATTERN.replace("*", name)
 
 
 def cached(path: Path, classes, read) -> Faces:
     """``read(path, classes)``, or what it gave before where the source is unchanged."""
-    folder = cache_folder()
     try:
-        state = source_state(path, classes) if folder else None
-    except OSError:
-        state = None
-    if state is None or state["size"] < WORTH_IT:
+        file = cache_file(path, classes)
+    except OSError:  # the reader says what is wrong
+        file = None
+    if file is None:
         return read(path, classes)
-    name = hashlib.sha256(os.fsencode(f"{state['path']}\n{classes}")).hexdigest()[:32]
-    file = folder / PATTERN.replace("*", name)
-    faces = fetch(file, state)
+    faces = fetch(file)
     if faces is None:
         faces = read(path, classes)
-        settled = time.time_ns() - state["newest"] > SETTLED_AFTER * 1e9
         with contextlib.suppress(OSError):
-            if settled and source_state(path, classes) == state:
-                store(file, state, faces)
+            if cache_file(path, classes) == file:  # not changed while it was read
+                store(file, faces)
     return faces
 
 
-def fetch(file: Path, state: dict) -> Faces | None:
-    """The stored faces, or None where there are none, or not of this state, or not whole."""
+def fetch(file: Path) -> Faces | None:
+    """The stored faces, or None where there are none or the file is damaged."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             about = json.loads(stored["about"].item())
-            if about["state"] != state:
-                return None
-            arrays = {name: stored[name] for name in ("images", "labels")}
-            split = np.array(SPLITS)[stored["split"]]
+            faces = Faces(
+                stored["images"],
+                stored["labels"],
+                np.array(SPLITS)[stored["split"]],
+                notes=tuple(about["notes"]),
+                classes=tuple(about["classes"]),
+            )
         with contextlib.suppress(OSError):
             os.utime(file)  # the sets used last are kept
-        notes, classes = tuple(about["notes"]), tuple(about["classes"])
-        return Faces(split=split, notes=notes, classes=classes, **arrays)
+        return faces
     except Exception:  # a damaged file can fail in any way; all of them mean: read the source
         return None
 
 
-def store(file: Path, state: dict, faces: Faces) -> None:
+def store(file: Path, faces: Faces) -> None:
     """Written under another name and then renamed: a reader sees a whole file or none."""
-    about = json.dumps({"state": state, "notes": faces.notes, "classes": faces.classes})
+    about = json.dumps({"notes": faces.notes, "classes": faces.classes})
     split = np.array([SPLITS.index(name) for name in faces.split], np.int8)
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)

@@ -9,8 +9,6 @@ EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
 SIDE = 48
 UNLABELLED = -1
-# FER2013 has 35,887 faces. Beyond the limit a file is refused, so that no file fills the memory.
-MOST_FACES = 200_000
 # pixel_checksum of the 35,887 published images, in their order
 FER2013_PIXELS = "c267d81af4fae7bced50ff1be0ce06f7d14fb05887ece2efe39e04c35f8558b1"
 

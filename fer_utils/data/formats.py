@@ -6,7 +6,7 @@ PICTURE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff",
     ".pgm", ".ppm",
 )  # fmt: skip
-PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
+ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 AS_PICTURES = "save each face as a picture in folders, such as train/happy/1.png"
 AS_CSV = "save it as CSV (UTF-8)"
@@ -18,20 +18,12 @@ FOREIGN = {
     b"\x89HDF": f"HDF5; {AS_PICTURES}",
     b"\x93NUMPY": f"a numpy array; {AS_PICTURES}",
     **{bytes([0x80, protocol]): PICKLE for protocol in (2, 3, 4, 5)},
-    b"MATLAB 5": f"a MATLAB file; {AS_PICTURES}",
-    b"ARROW1": f"an Arrow file; {AS_PICTURES}",
-    b"SQLite format 3": f"an SQLite database; {AS_PICTURES}",
     b"\xd0\xcf\x11\xe0": f"an old Office file; {AS_CSV}",
     b"7z\xbc\xaf": f"a 7-Zip archive; {UNPACK}",
     b"Rar!": f"a RAR archive; {UNPACK}",
     b"\xff\xfe": f"UTF-16; {AS_CSV}",
     b"\xfe\xff": f"UTF-16; {AS_CSV}",
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
-    b"%PDF": "a PDF; give the data themselves",
-    b"8BPS": f"a Photoshop file; {JPEG}",
-    b"\0\0\0\x0cjP": f"JPEG 2000; {JPEG}",
-    b"\0\0\0\x0cJXL": f"JPEG XL; {JPEG}",
-    b"\xff\x0a": f"JPEG XL; {JPEG}",
 }
 BRANDS_OF_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -46,7 +38,7 @@ def is_picture(head: bytes) -> bool:
 
 
 def is_archive(head: bytes) -> bool:
-    return head.startswith((b"PK", *PACKED)) or head[257:262] == b"ustar"
+    return head.startswith(ARCHIVES) or head[257:262] == b"ustar"
 
 
 def foreign(head: bytes) -> str | None:

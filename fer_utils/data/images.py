@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -42,8 +43,7 @@ def grey_picture(content: bytes, name: str) -> tuple[Image.Image, bool]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
             check(picture, name)
-            picture.load()
-            grey = to_grey(ImageOps.exif_transpose(picture), name)
+            grey = to_grey(ImageOps.exif_transpose(picture))
     except DataError:
         raise
     except UnidentifiedImageError:
@@ -67,14 +67,14 @@ def check(picture: Image.Image, name: str) -> None:
     # Telephones store a JPEG with a second, auxiliary picture (MPO): the first one counts.
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise DataError(f"{name}: several frames; expected one picture; save one of them as PNG")
-
-
-def to_grey(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode == "F":
         raise DataError(f"{name}: 'F' pixels; expected 8 bits a channel; save it so")
+
+
+def to_grey(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         return Image.fromarray(eight_bits(np.asarray(picture)))
-    if "A" in picture.getbands() or "transparency" in picture.info:
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("L")
@@ -94,30 +94,25 @@ def fit(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture)
 
 
-def read_picture(content: bytes, name: str) -> tuple[np.ndarray, bool]:
-    """uint8 (48, 48), and whether the picture had another size or colour and was converted."""
-    grey, changed = grey_picture(content, name)
-    return fit(grey), changed or grey.size != (SIDE, SIDE)
+def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndarray, list[str]]:
+    """uint8 (n, 48, 48) from the contents of picture files, and a note of how many were converted.
 
-
-def converted_note(count: int, of: int) -> str:
-    return f"{count} of {of} images converted to {SIDE}×{SIDE} grey"
-
-
-def read_bytes(path: os.PathLike | str, name: str) -> bytes:
-    try:
-        if os.path.isdir(path):
-            raise DataError(f"{name}: a folder; give image files")
-        size = os.path.getsize(path)
-        if size > MOST_BYTES:
-            raise DataError(
-                f"{name}: {size >> 20} MB; expected at most {MOST_BYTES >> 20}; save it smaller"
-            )
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name}: {reason(error)}; expected a picture file") from None
+    Raises ``DataError`` for the first bad picture, and says how many more there are.
+    """
+    images, converted, bad = np.empty((len(places), SIDE, SIDE), np.uint8), 0, []
+    for row, (content, place) in enumerate(zip(contents, places, strict=True)):
+        try:
+            grey, changed = grey_picture(content, place)
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        images[row] = fit(grey)
+        converted += changed or grey.size != (SIDE, SIDE)
+    if bad:
+        more = f" ({len(bad) - 1} more are bad)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{more}")
+    note = f"{converted} of {len(images)} images converted to {SIDE}×{SIDE} grey"
+    return images, [note] if converted else []
 
 
 def read_face(
@@ -149,7 +144,8 @@ def read_faces(
 ) -> list[tuple[np.ndarray, str]]:
     """Every face of a picture, the largest first, as ``read_face`` gives one; never none."""
     if not isinstance(source, (bytes, bytearray, memoryview)):
-        source, name = read_bytes(source, str(source)), str(source)
+        name = str(source)
+        source = read_bytes(Path(source))
     if not len(source):
         raise DataError(f"{name}: an empty file; expected a picture")
     picture, _ = grey_picture(bytes(source), name)
@@ -168,6 +164,20 @@ def read_faces(
         told = f"a face was found: {side} pixels a side, {x} from the left, {y} from the top"
         found.append((np.asarray(face), told))
     return found
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: a folder; give image files")
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise DataError(
+                f"{path}: {size >> 20} MB; expected at most {MOST_BYTES >> 20}; save it smaller"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {reason(error)}; expected a picture file") from None
 
 
 def faces_in(grey: np.ndarray) -> list[tuple[int, int, int]] | None:

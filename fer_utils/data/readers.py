@@ -10,10 +10,12 @@ import zlib
 from collections import defaultdict
 from pathlib import Path
 from tarfile import TarError
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from zipfile import BadZipFile
 
-from .archives import File, Unpacking, identity, list_files
+from pandas.errors import ParserError
+
+from .archives import MOST_UNPACKED, File, identity, list_files, unpack
 from .faces import SPLITS, DataError, Faces, RawFaces, joined, reason
 from .folders import read_labelled, read_unlabelled
 from .formats import PICTURE_SUFFIXES, foreign, is_archive, is_picture
@@ -22,34 +24,34 @@ from .tables import rank_of, read_parquet, read_table
 
 LAYOUTS = "a csv of the fer2013.csv family, .gz, .zip, .tar.gz, parquet, or a folder of images"
 DEEPEST = 3  # archives in archives
+# RuntimeError: zips that are encrypted or packed by an unusual method.
+UNREADABLE = (
+    OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, TarError, RuntimeError,
+    ParserError, UnicodeError,
+)  # fmt: skip
 
 
 def read_path(path: Path, classes=None) -> Faces:
     """The faces at ``path``, whatever layout they have; ``classes`` as ``data.load`` takes them."""
-    name = str(path)
-    given = Given(name, class_names(classes), split_of_place(path))
+    given = Given(str(path), class_names(classes), split_of_place(path))
     try:
-        with TemporaryDirectory(prefix="fer-") as folder:
-            unpacking = Unpacking(Path(folder), name)
-            if os.path.isdir(path):
-                raw = read_tree(list_files(path), given, unpacking)
-            elif path.exists() and not path.is_file():
-                raise DataError(f"{name}: neither a file nor a folder; expected {LAYOUTS}")
+        with TemporaryDirectory(prefix="fer-") as scratch:
+            if path.is_dir():
+                raw = read_tree(list_files(path), given, scratch)
+            elif path.is_file():
+                raw = read_file(File(str(path), path.name, identity(path.stat())), given, scratch)
             else:
-                raw = read_file(File(name, path.name, identity(path.stat())), given, unpacking)
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file or folder; expected {LAYOUTS}") from None
-    # RuntimeError: zips that are encrypted or packed by an unusual method.
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, TarError, RuntimeError) as e:
-        where = getattr(e, "filename", None) or name
+                raise DataError(f"{path}: no such file or folder; expected {LAYOUTS}")
+    except UNREADABLE as error:
+        where = getattr(error, "filename", None) or path
         raise DataError(
-            f"{where}: {reason(e)}; expected {LAYOUTS}, readable and whole; download it again"
+            f"{where}: {reason(error)}; expected {LAYOUTS}, readable and whole; download it again"
         ) from None
     return label(raw, given)
 
 
 def split_of_place(path: Path) -> str | None:
-    """The split that the path itself names, where it has no other word: ``fer/test/0000.parquet``."""
+    """The split that the path itself names, where it has no other word: ``fer/test/0.parquet``."""
     path = Path(os.path.abspath(path))
     names = [path.name.partition(".")[0]]
     if not os.path.isdir(path):
@@ -57,11 +59,11 @@ def split_of_place(path: Path) -> str | None:
     return next(filter(None, (split_named(name, alone=True) for name in names)), None)
 
 
-def read_file(file: File, given: Given, unpacking: Unpacking) -> RawFaces:
+def read_file(file: File, given: Given, scratch: str) -> RawFaces:
     """A single file, named by the path that was given."""
     head = file.head()
     if is_archive(head):
-        return read_tree(unpacking.unpack(file.path, file.name), given, unpacking)
+        return read_tree(unpacked([file], given, scratch), given, scratch)
     if is_picture(head):
         return read_unlabelled([file], given)
     if head.startswith(b"PAR1"):
@@ -71,32 +73,30 @@ def read_file(file: File, given: Given, unpacking: Unpacking) -> RawFaces:
     return read_table(file, given, given.name)
 
 
-def read_tree(files: list[File], given: Given, unpacking: Unpacking, depth: int = 1) -> RawFaces:
+def read_tree(files: list[File], given: Given, scratch: str, depth: int = 1) -> RawFaces:
     """The faces of a folder's or an archive's files; what is left out is noted."""
-    if not files:
-        raise DataError(f"{given.name}: no file in it; expected {LAYOUTS}")
     kinds = defaultdict(list)
     for file in files:
         kinds[kind_of(file)].append(file)
-    pictures, tables, parquets = kinds["picture"], kinds["table"], kinds["parquet"]
+    pictures = kinds["picture"]
     raw = read_labelled(files, pictures, given) if pictures else None
     if raw:
         used = [*pictures, *kinds["label"]]
-    elif tables:
-        used = chosen_tables(tables)
+    elif kinds["table"]:
+        used = chosen_tables(kinds["table"])
         raw = in_order([read_table(file, given, f"{given.name}/{file.name}") for file in used])
-    elif parquets:
-        used = parquets
+    elif kinds["parquet"]:
+        used = kinds["parquet"]
         raw = in_order([read_parquet(file, given, f"{given.name}/{file.name}") for file in used])
-    elif kinds["archive"]:
-        return read_tree(unpacked(kinds, given, unpacking, depth), given, unpacking, depth + 1)
+    elif kinds["archive"] and depth < DEEPEST:
+        inner = unpacked(kinds["archive"], given, scratch, keep_names=True)
+        others = [*pictures, *kinds["label"], *kinds["rest"]]
+        return read_tree([*others, *inner], given, scratch, depth + 1)
     elif pictures:
         used, raw = pictures, read_unlabelled(pictures, given)
     else:
-        told = left_out(files).removeprefix("left out: ")
-        raise DataError(
-            f"{given.name}: no set of faces among its files: {told}; expected {LAYOUTS}"
-        )
+        told = left_out(files).removeprefix("left out: ") if files else "it is empty"
+        raise DataError(f"{given.name}: no set of faces in it: {told}; expected {LAYOUTS}")
     read = {file.name for file in used}
     others = [file for file in files if file.name not in read]
     raw.notes += [left_out(others)] if others else []
@@ -130,15 +130,15 @@ def chosen_tables(tables: list[File]) -> list[File]:
     return best[:1]
 
 
-def unpacked(kinds: dict, given: Given, unpacking: Unpacking, depth: int) -> list[File]:
-    """All files of a tree, with those of its archives in their place."""
-    if depth > DEEPEST:
-        raise DataError(
-            f"{given.name}: archives in archives, more than {DEEPEST} deep; expected one; unpack it"
-        )
-    files = [*kinds["picture"], *kinds["label"], *kinds["rest"]]
-    for file in kinds["archive"]:
-        files += unpacking.unpack(file.path, file.name, f"{file.name}/")
+def unpacked(
+    archives: list[File], given: Given, scratch: str, keep_names: bool = False
+) -> list[File]:
+    """The files of some archives; ``keep_names``: below the archive's name, as in a folder."""
+    files, left = [], MOST_UNPACKED
+    for archive in archives:
+        target = Path(mkdtemp(dir=scratch))
+        left -= unpack(archive, target, given.name, left)
+        files += list_files(target, f"{archive.name}/" if keep_names else "")
     return files
 
 
@@ -151,8 +151,7 @@ def left_out(files: list[File]) -> str:
     """A note of the files that were not read: how many of each ending, and what they are."""
     groups = defaultdict(list)
     for file in files:
-        base = file.name.rpartition("/")[2]
-        groups[base[base.rfind(".") :].lower() if "." in base else "no ending"].append(file)
+        groups[os.path.splitext(file.name)[1].lower() or "no ending"].append(file)
     told = [
         f"{len(group)} {ending} ({foreign(group[0].head()) or group[0].name})"
         for ending, group in sorted(groups.items(), key=lambda item: -len(item[1]))
