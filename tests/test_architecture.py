@@ -91,5 +91,5 @@ def test_the_chapter_counts_any_network_by_hand(answer_with, network, found):
 
 def test_the_chapter_confirms_the_reports_network(answer_with):
     answer = answer_with("01_architecture", FerCNN().eval())
-    assert "just these, and 6 norms; **571,207 parameters**, as counted by hand" in answer
+    assert "three linear layers and 6 norms; **571,207 parameters**, as counted by hand" in answer
     assert "40×40 pixels. - **The claim holds" in answer

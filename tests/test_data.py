@@ -682,6 +682,7 @@ def test_votes_refuse_every_set_but_the_same_in_the_same_order(voted):
     join(faces[:-1], match="votes for 15 faces, .* has 14")
     join(faces[::-1], match="row 0 .line 2.: Training, but PrivateTest")
     join(faces[swapped], match="images in their published order")
+    join(faces, np.roll(votes, 3, axis=1), match="another order")
     votes = votes.astype(object)
     votes[4, 3] = "x"
     join(faces, votes, match="row 4 .line 6.: sadness 'x'")

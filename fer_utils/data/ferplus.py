@@ -30,6 +30,9 @@ EMOTION_OF_COLUMN = ("Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", 
 LABEL_OF_COLUMN = np.array([EMOTIONS.index(e) if e else UNLABELLED for e in EMOTION_OF_COLUMN])
 HEADER = ("Usage", "Image name", *COLUMNS)
 
+# Votes and labels of the published files agree in 62 % of the rows; in another order, in 17 %.
+LEAST_AGREEMENT = 0.4
+
 
 def plurality(votes: np.ndarray) -> np.ndarray:
     """int64 (n,): the class with most votes; -1 for a tie, or where none of the seven wins."""
@@ -89,5 +92,11 @@ def join_votes(faces: Faces, path, source="the faces") -> Faces:
         raise DataError(
             f"{path}: {source} does not hold FER2013's images in their published order; expected "
             "just these, since votes join by row; load fer2013.csv or icml_face_data.csv"
+        )
+    agree = (plurality(votes) == faces.labels).mean()
+    if agree < LEAST_AGREEMENT and (faces.labels >= 0).any():
+        raise DataError(
+            f"{path}: its votes agree with {agree:.0%} of the labels of {source}; expected about "
+            "60%: its rows are in another order; download fer2013new.csv again"
         )
     return replace(faces, votes=votes, notes=(*faces.notes, "FER+ votes joined by row"))

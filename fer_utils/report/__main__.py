@@ -132,14 +132,14 @@ def tell_faces(run: Path) -> None:
     """Print what the run was made from: its faces, and what was recognised or assumed of them."""
     config = fingerprint.read_json(run / "config.json")
     about = config["data"]
-    print(f"  {run.name}: {about['kind']} faces")
+    lines = {split: f"{split} {n:,}" for split, n in about["faces"].items()}
     with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
         counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
         for split, column in zip(about["faces"], counts.T, strict=True):
             named = zip(config["classes"], column, strict=True)
-            print(f"    {split} {column.sum():,}:", ", ".join(f"{c} {n:,}" for c, n in named))
-    for note in about.get("notes", ()):
-        print(f"    {note}")
+            lines[split] += ": " + ", ".join(f"{name} {n:,}" for name, n in named)
+    told = [f"{run.name}: {about['kind']} faces", *lines.values(), *about.get("notes", ())]
+    print("  " + "\n    ".join(told))
 
 
 def execute_chapters(chapters: list[Path], folder: Path, options, done) -> None:
