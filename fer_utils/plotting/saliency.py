@@ -19,7 +19,7 @@ from fer_utils.plotting.style import (
     signed_limit,
 )
 
-MASK = "#000000"  # outline of the known truth
+MASK = {True: "#000000", False: "#FFFFFF"}  # outline of the truth, on signed and dark maps
 RING = "#D55E00"
 STYLES = [  # of lines: colours of Okabe & Ito, told apart by markers as well
     {"color": colour, "marker": marker}
@@ -53,7 +53,8 @@ def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) ->
             _map_image(ax, map_, most)
             ax.set_xlabel(f"max {most:.2g}", fontsize=7)
             if masks is not None and masks[i].any():
-                ax.contour(masks[i], levels=[0.5], colors=[MASK], linewidths=0.7)
+                colour = MASK[bool(map_.min() < 0)]
+                ax.contour(masks[i], levels=[0.5], colors=[colour], linewidths=0.7)
     above, beside = (names, heads) if across else (heads, names)
     for ax, head in zip(axes[0], above, strict=True):
         ax.set_title(head, fontsize=7.5)
