@@ -509,16 +509,6 @@ def test_nothing_to_average_is_refused(values):
         metrics.crossed_means(values)
 
 
-def test_concordance_by_hand():
-    assert metrics.concordance([[1, 2, 3], [10, 20, 30]]) == 1
-    assert metrics.concordance([[1, 2, 3], [3, 2, 1]]) == 0
-    # ranks 1 2 3, 1 2 3, 2 1 3: sums 4 5 9, squares about 6: 4 + 1 + 9 = 14; 12·14 / (9·24)
-    assert metrics.concordance([[1, 2, 3], [1, 2, 3], [2, 1, 3]]) == pytest.approx(7 / 9)
-    assert np.isnan(metrics.concordance(np.ones((2, 3))))
-    with pytest.raises(ValueError, match="at least 2 judges of 3 things"):
-        metrics.concordance([[1, 2, 3]])
-
-
 def several(seed, networks=3, n=200, k=4):
     """Labels (n,) and probabilities (networks, n, k) of networks a little better than chance."""
     rng = np.random.default_rng(seed)

@@ -47,7 +47,6 @@ from fer_utils.metrics.calibration import (
     tempered,
 )
 from fer_utils.metrics.comparison import (
-    concordance,
     copies,
     crossed_draws,
     crossed_interval,

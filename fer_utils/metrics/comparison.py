@@ -185,21 +185,6 @@ def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float
     }
 
 
-def concordance(table: np.ndarray) -> float:
-    """Kendall's W of the orders in which k judges, a row each, put m things: 0 none, 1 the same.
-
-    Ties share their mean rank and are corrected for; NaN where each judge ties everything.
-    """
-    from scipy.stats import friedmanchisquare
-
-    table = np.asarray(table, np.float64)
-    if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 3:
-        raise ValueError(f"table {table.shape}: expected at least 2 judges of 3 things")
-    k, m = table.shape
-    with np.errstate(invalid="ignore"):
-        return float(friedmanchisquare(*table.T).statistic / (k * (m - 1)))
-
-
 def copies(images, split):
     """{'row': int (m,)}: faces outside Training whose very image lies in it too."""
     images, split = np.asarray(images), np.asarray(split)
