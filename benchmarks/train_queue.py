@@ -33,7 +33,7 @@ def read_queue(path: Path) -> list[tuple[list[str], argparse.Namespace]]:
         if words:
             args = parser.parse_args(words)
             try:
-                train.chosen_recipe(args)
+                train.chosen_recipe(args, train.chosen_network(args))
             except ValueError as error:
                 parser.error(str(error))
             fits.append((words, args))

@@ -6,7 +6,7 @@ Floors, each importing only from those below it::
     5  precomputed
     4  train · evaluation
     3  runs · plotting
-    2  saliency · filters
+    2  saliency · filters · networks
     1  synthetic · metrics · derivations · model
     0  data · inspection · commandline · revision
 """

@@ -154,3 +154,13 @@ def layers(model: nn.Module, size: int = 48) -> list[dict]:
             "parameters": sum(p.numel() for p in module.parameters()), "macs": macs,
         })  # fmt: skip
     return rows
+
+
+def blocks(rows: list[dict]) -> list[str]:
+    """The block of each row of ``layers``: the first parts of its name, as few as tell two apart."""
+    names = [row["name"].split(".") for row in rows]
+    for depth in range(1, max(map(len, names)) + 1):
+        found = [".".join(name[:depth]) for name in names]
+        if len(set(found)) > 1:
+            break
+    return found

@@ -39,7 +39,7 @@ from fer_utils import data, synthetic
 from fer_utils.data import Faces
 from fer_utils.data.faces import reason
 from fer_utils.inspection import chunk_size, explained
-from fer_utils.model import NETWORKS
+from fer_utils.networks import Network, NetworkError, find_network, own_network
 from fer_utils.revision import commit  # noqa: F401  a run's ledger names it
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,16 +115,25 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
             raise OSError(f"{shown(path)}: {error}") from None
 
 
-def load_weights(path: Path) -> nn.Module:
-    """The network that a weights file holds, in eval mode and float32."""
+def load_weights(path: Path, network: Network | None = None) -> nn.Module:
+    """The network that a weights file holds, in eval mode and float32.
+
+    Args:
+        network: the reader's own, where the caller has it; else ``FER_NETWORK`` names its file.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        model = NETWORKS[metadata["network"]](len(json.loads(metadata["classes"])))
+        if network is None and metadata.get("network_checksum"):
+            network = own_network(metadata["network"], metadata["network_checksum"])
+        network = network or find_network(metadata["network"])
+        model = network.build(len(json.loads(metadata["classes"])))
         model.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
+    except NetworkError as error:
+        raise RunError(f"{shown(path)}: {error}") from None
     except FileNotFoundError:
         raise RunError(f"{shown(path)}: no weights there; train it again to have them") from None
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
@@ -291,6 +300,27 @@ class Run:
     def variant(self, name: str) -> Run:
         """A further trained model of this run, such as ``original``: the same kind of object."""
         return Run.load(self.path.name, name)
+
+    @property
+    def network_name(self) -> str:
+        """``FerCNN``, or ``my_net.py:MyNet`` for the reader's own."""
+        return self.config["network"]
+
+    def network(self) -> Network:
+        """What builds the run's network; the reader's own is at hand where ``FER_NETWORK`` is."""
+        checksum = self.config.get("network_checksum")
+        if checksum:
+            return own_network(self.network_name, checksum)
+        return find_network(self.network_name)
+
+    def reference(self) -> Run | None:
+        """The shipped run on the very same faces, if it is another, to be compared with."""
+        for path in sorted((ROOT / "runs").glob("*/metrics.json")):
+            shipped = Run(path.parent, path.parent.name)
+            same = shipped.config["data"]["checksum"] == self.config["data"]["checksum"]
+            if same and shipped.classes == self.classes and shipped.path.name != self.path.name:
+                return shipped
+        return None
 
     @cached_property
     def _network(self) -> nn.Module:

@@ -57,7 +57,7 @@ def answer_with(monkeypatch):
 
     def answer(chapter, model):
         stub = SimpleNamespace(
-            model=lambda: model, classes=EMOTIONS,
+            model=lambda: model, classes=EMOTIONS, network_name="Own",
             scale=lambda images: runs.scale(torch.from_numpy(images), 0.5, 0.25),
         )  # fmt: skip
         monkeypatch.setattr(runs.Run, "load", lambda name: stub)

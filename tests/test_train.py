@@ -420,8 +420,7 @@ def test_what_is_known_of_the_faces_is_said_before_the_fit(runs_folder, few_face
         (["--run", "x", "--data", "nosuch.csv"], "nosuch.csv"),
         (["--run", "x", "--nosuch"], "unrecognized"),
         (["--run", "x", "--preset", "nosuch"], "nosuch"),
-        (["--run", "x", "--network", "FerResNet"], "--variant deeper"),
-        (["--run", "x", "--network", "nosuch"], "no network 'nosuch' (have: FerCNN"),
+        (["--run", "x", "--network", "nosuch"], "no network 'nosuch'; expected FerCNN"),
     ],
 )
 def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments, says):

@@ -58,5 +58,5 @@ def make(run: Run, name: str, progress=None) -> Run:
     return train.make_run(
         run.path.name, runs.relabel(faces, run.classes), train.Recipe(**recipe), source,
         variant=name, device=run.config["device"], progress=progress,
-        precision=run.config["precision"],
+        precision=run.config["precision"], network=run.network(),
     )  # fmt: skip

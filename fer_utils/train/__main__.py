@@ -12,7 +12,7 @@ import torch
 
 from fer_utils import runs, synthetic
 from fer_utils.commandline import run_command
-from fer_utils.model import NETWORKS
+from fer_utils.networks import Network, find_network
 from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, distributed, make_run
 from fer_utils.train.pipeline import exclusive_lock, is_trained, progress_line
 
@@ -55,20 +55,18 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen_recipe(args: argparse.Namespace) -> Recipe:
+def chosen_network(args: argparse.Namespace) -> Network:
+    """The network that the options or ``FER_NETWORK`` name; NetworkError where there is none."""
+    return find_network(args.network or os.environ.get("FER_NETWORK") or Recipe.network)
+
+
+def chosen_recipe(args: argparse.Namespace, network: Network) -> Recipe:
     """The recipe that the options name; ValueError for a value out of its bounds."""
     chosen = {item.name: getattr(args, item.name) for item in fields(Recipe)}
+    chosen["network"] = network.name
     if not args.data and args.epochs is None:
         chosen["epochs"] = EPOCHS_SYNTHETIC
-    recipe = replace(RECIPES[args.recipe], **{k: v for k, v in chosen.items() if v is not None})
-    if recipe.network not in NETWORKS:
-        raise TrainingError(f"no network {recipe.network!r} (have: {', '.join(NETWORKS)})")
-    if recipe.network != Recipe.network and not args.variant:
-        raise TrainingError(
-            f"the chapters look into a run's {Recipe.network}: train {recipe.network} beside it, "
-            "with --variant deeper for instance"
-        )
-    return recipe
+    return replace(RECIPES[args.recipe], **{k: v for k, v in chosen.items() if v is not None})
 
 
 def check_device(device: str) -> None:
@@ -83,9 +81,10 @@ def check_device(device: str) -> None:
 
 def train(args: argparse.Namespace, group: distributed.Processes, device: str) -> runs.Run | None:
     """What the options ask for; None from all processes but the first."""
-    recipe = chosen_recipe(args)
+    network = chosen_network(args)
+    recipe = chosen_recipe(args, network)
     path = runs.run_path(args.run, args.variant)
-    is_trained(path, recipe, private=not args.no_private)  # refuses before any work
+    is_trained(path, recipe, network, private=not args.no_private)  # refuses before any work
     if args.data:
         classes = tuple(args.classes.split(",")) if args.classes else None
         faces, source = runs.load_faces(args.data, classes), {"kind": "fer2013"}
@@ -99,7 +98,7 @@ def train(args: argparse.Namespace, group: distributed.Processes, device: str) -
     with exclusive_lock(path) if group.first else nullcontext():
         return make_run(
             args.run, faces, recipe, source, args.variant, device, not args.no_private, show,
-            args.precision, args.score_epochs, group,
+            args.precision, args.score_epochs, group, network,
         )  # fmt: skip
 
 

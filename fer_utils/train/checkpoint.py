@@ -49,6 +49,7 @@ def load_checkpoint(path: Path | None, begun: dict, model, mean, optimiser) -> l
         return []
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        state["begun"].setdefault("network file", "")  # older checkpoints know none
         other = [name for name, value in begun.items() if state["begun"].get(name) != value]
         if not other:
             model.load_state_dict(state["model"])
@@ -66,5 +67,5 @@ def load_checkpoint(path: Path | None, begun: dict, model, mean, optimiser) -> l
 
 
 def difference(name: str, old, new) -> str:
-    """``epochs (30, now 40)``; of faces and classes the name alone."""
-    return name if name in ("faces", "classes") else f"{name} ({old}, now {new})"
+    """``epochs (30, now 40)``; of faces, classes and a file the name alone."""
+    return name if name in ("faces", "classes", "network file") else f"{name} ({old}, now {new})"

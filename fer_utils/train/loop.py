@@ -41,7 +41,7 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
     checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
-    group: Processes = ALONE, teachers: Sequence[nn.Module] = (),
+    group: Processes = ALONE, teachers: Sequence[nn.Module] = (), network_checksum: str = "",
 ) -> list[dict]:  # fmt: skip
     """Fit ``model`` in place to the Training faces.
 
@@ -54,6 +54,7 @@ def fit(
         group: this process among several; the first alone scores, writes and reports.
         teachers: networks in eval mode; what they answer, on average, of the same augmented
             faces is learned beside the labels (Beyer et al. 2022, arXiv:2106.05237).
+        network_checksum: of the file of the reader's network: a checkpoint belongs to it.
 
     Returns:
         a row an epoch: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy (nats and
@@ -78,7 +79,7 @@ def fit(
     optimiser = make_optimiser(model, recipe)
     begun = {
         **asdict(recipe), "faces": fingerprint(faces), "classes": list(faces.classes),
-        "precision": precision, "processes": group.count,
+        "precision": precision, "processes": group.count, "network file": network_checksum,
     }  # fmt: skip
     history = load_checkpoint(checkpoint, begun, model, mean, optimiser)
     group.check(recipe, len(history))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fer_utils import data, metrics, runs
 from fer_utils.data import Faces
-from fer_utils.model import NETWORKS
+from fer_utils.networks import Network, build, find_network
 from fer_utils.train.distributed import ALONE, Processes
 from fer_utils.train.loop import best_precision, fit, labelled
 from fer_utils.train.recipe import Recipe, TrainingError
@@ -29,7 +29,7 @@ from fer_utils.train.recipe import Recipe, TrainingError
 def make_run(
     name: str, faces: Faces, recipe: Recipe, source: dict, variant: str | None = None,
     device: str = "cpu", private: bool = True, progress=None, precision: str | None = None,
-    score_epochs: bool = False, group: Processes = ALONE,
+    score_epochs: bool = False, group: Processes = ALONE, network: Network | None = None,
 ) -> runs.Run | None:  # fmt: skip
     """Train, score, and write ``runs/NAME`` (or a variant of it); goes on where it stopped.
 
@@ -41,17 +41,18 @@ def make_run(
         precision: ``float32`` or ``bfloat16``; None: what the processor has units for.
         score_epochs: score the epochs of lowest loss and of best accuracy on PublicTest too.
         group: this process among several; all but the first return None.
+        network: the reader's own, if ``recipe.network`` names a class of theirs.
 
     Raises:
         TrainingError: the run is whole already, faces are missing, the loss diverges.
     """
-    path = runs.run_path(name, variant)
-    unscored = is_trained(path, recipe, private)
+    path, network = runs.run_path(name, variant), network or find_network(recipe.network)
+    unscored = is_trained(path, recipe, network, private)
     held_out = not len(labelled(faces.of("PublicTest")))
     if held_out:
         faces = data.hold_out(faces)
     if unscored:
-        return score_run(path, name, variant, faces, private) if group.first else None
+        return score_run(path, name, variant, faces, private, network) if group.first else None
     faces = check_faces(faces, recipe)
     train = labelled(faces.of("Training"))
     if progress:
@@ -61,8 +62,11 @@ def make_run(
     precision = precision or best_precision(device)
     teachers = [teacher.to(device) for teacher in load_teachers(name, recipe, faces)]
     torch.manual_seed(recipe.seed)
-    model = NETWORKS[recipe.network](len(faces.classes))
-    about = {"network": recipe.network, "classes": json.dumps(faces.classes)}
+    model = build(network, len(faces.classes))
+    of_network = {"network": network.name}
+    if network.checksum:
+        of_network["network_checksum"] = network.checksum
+    about = {**of_network, "classes": json.dumps(faces.classes)}
     about |= {key: str(value) for key, value in scale.items()}
 
     def keep_named_epochs(history: list[dict], network: nn.Module) -> None:
@@ -73,7 +77,18 @@ def make_run(
     checkpoint = path / "checkpoint.pt"
     each = keep_named_epochs if score_epochs else None
     history = fit(
-        model, faces, recipe, scale, device, checkpoint, precision, progress, each, group, teachers
+        model,
+        faces,
+        recipe,
+        scale,
+        device,
+        checkpoint,
+        precision,
+        progress,
+        each,
+        group,
+        teachers,
+        network.checksum,
     )
     if not group.first:
         return None
@@ -83,7 +98,7 @@ def make_run(
     described = {**source, "checksum": faces.checksum(), "faces": counts(faces)}
     described |= {"held_out": held_out, "notes": list(faces.notes)}
     config = {
-        "name": name, "variant": variant, "network": recipe.network,
+        "name": name, "variant": variant, **of_network,
         "classes": list(faces.classes), "data": described, "scale": scale,
         "recipe": asdict(recipe), "device": device, "precision": precision,
         "processes": group.count,
@@ -97,7 +112,7 @@ def make_run(
     runs.write_json(path / "config.json", config)
     with runs.atomic(path / "history.csv") as partial:
         pd.DataFrame(history).to_csv(partial, index=False)
-    run = score_run(path, name, variant, faces, private)
+    run = score_run(path, name, variant, faces, private, network)
     checkpoint.unlink(missing_ok=True)
     return run
 
@@ -112,17 +127,18 @@ def named_epochs(history: list[dict]) -> dict[str, int]:
     }
 
 
-def is_trained(path: Path, recipe: Recipe, private: bool) -> bool:
+def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> bool:
     """Whether a run lies there with nothing left to do but to score its PrivateTest.
 
     Raises:
-        TrainingError: with nothing left at all, or made with another recipe.
+        TrainingError: with nothing left at all, or made with another recipe or network.
     """
     if not (path / "metrics.json").exists():
         return False
     done = json.loads((path / "metrics.json").read_text("utf-8"))
     config = json.loads((path / "config.json").read_text("utf-8"))
     same = asdict(recipe) == asdict(Recipe(**config["recipe"]))
+    same = same and network.checksum == config.get("network_checksum", "")
     if same and private and "PrivateTest" not in done and config["data"]["faces"]["PrivateTest"]:
         return True
     raise TrainingError(
@@ -178,7 +194,9 @@ def exclusive_lock(path: Path):
 # -- scores -------------------------------------------------------------------------------------
 
 
-def score_run(path: Path, name: str, variant: str | None, faces: Faces, private: bool) -> runs.Run:
+def score_run(
+    path: Path, name: str, variant: str | None, faces: Faces, private: bool, network: Network
+) -> runs.Run:
     """Score the stored weights and write predictions, the ledger, and metrics.json last."""
     config = json.loads((path / "config.json").read_text("utf-8"))
     if config["data"]["checksum"] != faces.checksum() or config["data"]["faces"] != counts(faces):
@@ -186,7 +204,7 @@ def score_run(path: Path, name: str, variant: str | None, faces: Faces, private:
     splits = data.SPLITS[1:] if private else data.SPLITS[1:2]
 
     def score_stored(weights: str, predictions: str, title: str) -> dict:
-        model = runs.load_weights(path / weights)
+        model = runs.load_weights(path / weights, network)
         table, scores = score(model, faces, config["scale"], config["classes"], splits)
         runs.write_arrays(path / predictions, table)
         if "PrivateTest" in scores and config["data"]["kind"] != "synthetic":

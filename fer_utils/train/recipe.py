@@ -38,7 +38,9 @@ def setting(default, check, help: str):
 class Recipe:
     """How a network is fitted. Raises ValueError for a value out of its bounds."""
 
-    network: str = setting("FerCNN", ANY, "another than FerCNN is a --variant of a run")
+    network: str = setting(
+        "FerCNN", ANY, "a name, or FILE.py:Class of your own (default: $FER_NETWORK)"
+    )
     epochs: int = setting(30, ABOVE_0, "passes over the Training faces (10 on synthetic faces)")
     batch: int = setting(128, ABOVE_0, "faces a step, over all processes together")
     optimiser: str = setting("sgd", one_of("sgd", "adam"), "sgd has Nesterov momentum 0.9")

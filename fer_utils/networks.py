@@ -1,0 +1,167 @@
+"""A network by its name: one of ``model``, or a class of a file of the reader's own.
+
+Any ``nn.Module`` will do that takes the number of classes, has a Conv2d in it, and maps
+(b, 1, 48, 48) to logits (b, classes). ``find_network("path/to/my_net.py:MyNet")`` executes that
+file, as the caller asks; ``own_network`` has the file of a run only from ``FER_NETWORK``, so that
+the run of a stranger executes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import textwrap
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from fer_utils.model import NETWORKS
+
+
+class NetworkError(ValueError):
+    """A network that is not to be had, or not what the report can look into: one line."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where a network comes from.
+
+    Attributes:
+        name: ``FerCNN``, or ``my_net.py:MyNet`` for a class of the reader's own file.
+        build: the class.
+        checksum: SHA-256 of that file; empty for a network of ``model``.
+    """
+
+    name: str
+    build: type[nn.Module]
+    checksum: str = ""
+
+
+def find_network(reference: str) -> Network:
+    """The network of a name, or of ``FILE.py:Class``: that file is executed.
+
+    Raises:
+        NetworkError: no such name, file or class, or the file fails.
+    """
+    if reference in NETWORKS:
+        return Network(reference, NETWORKS[reference])
+    file, _, name = reference.rpartition(":")
+    if not file.endswith(".py"):
+        raise NetworkError(
+            f"no network {reference!r}; expected {' or '.join(NETWORKS)}, or FILE.py:Class"
+        )
+    path = Path(file).expanduser()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise NetworkError(f"{file}: {error.strerror}; expected FILE.py:Class") from None
+    found = vars(execute(path, source))
+    classes = {
+        key: value for key, value in found.items()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    }  # fmt: skip
+    if name not in classes:
+        own = [key for key, value in classes.items() if value.__module__ == found["__name__"]]
+        told = ", ".join(own) or "none"
+        raise NetworkError(f"{file}: no nn.Module {name!r} in it (have: {told})")
+    return Network(f"{path.name}:{name}", classes[name], hashlib.sha256(source).hexdigest())
+
+
+def execute(path: Path, source: bytes) -> ModuleType:
+    """The module that a file makes; its own error in one line, with the line it comes from."""
+    module = ModuleType(f"network of {path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:
+        raise NetworkError(f"{path.name}, {failure(error, path)}") from error
+    return module
+
+
+def failure(error: BaseException, path: Path) -> str:
+    """``line 3: NameError: name 'nm' is not defined``; the line is the last one in that file."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"line {line}: {type(error).__name__}: {textwrap.shorten(said, 300)}"
+
+
+def own_network(name: str, checksum: str) -> Network:
+    """The reader's network of a run, from the file that ``FER_NETWORK`` names, and no other.
+
+    Raises:
+        NetworkError: the variable names no such file, or the file has changed.
+    """
+    reference = os.environ.get("FER_NETWORK", "")
+    if Path(reference).name != name:
+        raise NetworkError(
+            f"the network {name} is the reader's own: say where its file lies, "
+            f"NETWORK=path/to/{name} (or FER_NETWORK, without make)"
+        )
+    network = find_network(reference)
+    if network.checksum != checksum:
+        raise NetworkError(
+            f"{reference}: not as it was when the run was trained (its checksum differs); put it "
+            "back, or train it as another run"
+        )
+    return network
+
+
+def build(network: Network, classes: int) -> nn.Module:
+    """A network with its first weights, asked once whether it is one that the report can read.
+
+    Raises:
+        NetworkError: its constructor fails, it has no Conv2d, it refuses faces, or what it
+            returns is no table of logits.
+    """
+    try:
+        model = network.build(classes)
+    except Exception as error:
+        raise NetworkError(
+            f"{network.name}: {network.build.__name__}({classes}) fails: {type(error).__name__}: "
+            f"{error}; expected a class whose one argument is the number of classes"
+        ) from error
+    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        raise NetworkError(f"{network.name}: no Conv2d in it; chapters 4 and 5 look into the last")
+    logits = answer(network.name, model, torch.linspace(-2, 2, 2 * 48 * 48).view(2, 1, 48, 48))
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise NetworkError(f"{network.name}: returns {got} for two faces; expected (2, {classes})")
+    if not logits.isfinite().all():
+        raise NetworkError(f"{network.name}: returns NaN or infinity with its first weights")
+    if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-4:
+        raise NetworkError(
+            f"{network.name}: returns probabilities, rows that sum to 1; expected logits: leave "
+            "the softmax out, the loss has its own"
+        )
+    return model.train()
+
+
+@torch.no_grad()
+def answer(name: str, model: nn.Module, faces: Tensor):
+    """What a network makes of faces; where it refuses them, what would adapt it to them."""
+    model.eval()
+    try:
+        return model(faces)
+    except Exception as error:
+        said = textwrap.shorten(str(error), 200, placeholder=" …")
+    told = f"{name}: refuses faces of 1 × 48 × 48 ({said})"
+    for channels, size in ((3, 48), (1, 224), (3, 224)):
+        try:
+            model(torch.zeros(2, channels, size, size))
+        except Exception:
+            continue
+        lines = ["x = x.expand(-1, 3, -1, -1)"] if channels == 3 else []
+        if size != 48:
+            lines.append(f"x = nn.functional.interpolate(x, size=({size}, {size}))")
+        raise NetworkError(
+            f"{told}, but takes {channels} × {size} × {size}: begin its forward with "
+            f"`{'` and `'.join(lines)}`"
+        )
+    raise NetworkError(f"{told}; expected a network for grey faces of 48 × 48")
