@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-import networks as examples
 import nbformat
+import networks as examples
 import pytest
 import torch
 from conftest import ROOT
 
-from fer_utils import evaluation, networks, runs, train
+from fer_utils import evaluation, runs, train
 from fer_utils.networks import NetworkError, build, find_network, own_network
 from fer_utils.train import Recipe
 from fer_utils.train.__main__ import main as train_main
@@ -112,7 +112,7 @@ def test_a_run_of_ones_own_network_needs_its_file_as_it_was(own, runs_folder, mo
                        "--network", reference]) == 0  # fmt: skip
     run = runs.Run.load("mine")
     assert run.network_name == "my_net.py:Tiny"
-    with pytest.raises(runs.RunError, match="say where its file lies, NETWORK=path/to/my_net.py"):
+    with pytest.raises(runs.RunError, match="say where its file lies, NETWORK=path/to/my_net"):
         run.model()
     monkeypatch.setenv("FER_NETWORK", reference)
     assert run.model()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)
