@@ -80,20 +80,15 @@ def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):
     assert weight.shape == x.shape and weight.min() >= 0
 
 
-def test_its_network_has_the_parameters_it_claims_and_is_found_by_name(monkeypatch):
-    monkeypatch.setattr(model, "NETWORKS", dict(model.NETWORKS))
-    run("A network")
-    network = model.NETWORKS["Slim"](5)
-    claimed = int(re.search(r"mean over positions: ([\d,]+) parameters", TEXT)[1].replace(",", ""))
-    assert sum(p.numel() for p in model.NETWORKS["Slim"](7).parameters()) == claimed
-    assert network.eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 5)
-
-
 @pytest.mark.whole
-def test_its_network_is_fitted_by_the_command_it_names(monkeypatch, runs_folder):
-    monkeypatch.setitem(model.NETWORKS, "Slim", None)  # gone again after the test
-    run("A network")
-    [(fit, options)] = re.findall(r'make train VARIANT=(\w+) DATA=… OPTIONS="([^"]+)"', TEXT)
+def test_readmes_network_is_found_and_trained(tmp_path, monkeypatch, runs_folder):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = readme.split("\n## Your own network\n")[1]
+    source = re.search(r"^```python\n(.*?)^```$", section, re.M | re.S)[1]
+    assert source in (ROOT / "README.zh-TW.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_net.py").write_text(source)
+    reference = re.search(r"NETWORK=(\S+)", section)[1]
     small = ["--faces", "210", "--epochs", "1", "--batch", "32", "--precision", "float32"]
-    assert train_main(["--run", "a", "--variant", fit, *options.split(), *small]) == 0
-    assert runs.Run.load("a", fit).config["network"] == "Slim"
+    assert train_main(["--run", "mine", "--network", reference, *small]) == 0
+    assert runs.Run.load("mine").network_name == reference
