@@ -633,10 +633,8 @@ def cached(tmp_path, monkeypatch):
     path.write_bytes(csv_text(some_faces()))
     monkeypatch.setenv("FER_CACHE", str(folder))
     monkeypatch.setattr(data, "WORTH_IT", 1)
-    read = data.read_and_recognise
-    monkeypatch.setattr(
-        data, "read_and_recognise", lambda *given: reads.append(given) or read(*given)
-    )
+    read = data.read_path
+    monkeypatch.setattr(data, "read_path", lambda *given: reads.append(given) or read(*given))
     return path, folder, reads
 
 

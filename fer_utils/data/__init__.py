@@ -25,24 +25,11 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from .faces import (
-    EMOTIONS,
-    SPLITS,
-    DataError,
-    Description,
-    Faces,
-    describe,
-    hold_out,
-    published,
-    remarks,
-    summary_lines,
-)  # fmt: skip
-from .ferplus import COLUMNS as VOTE_COLUMNS
+from .faces import EMOTIONS, SPLITS, DataError, Faces, describe, hold_out, published, summary_lines
 from .ferplus import join_votes, plurality
 from .files import list_files
 from .images import read_face, read_faces
@@ -74,16 +61,11 @@ def load(path, votes=None, classes=None) -> Faces:
     cache = cache_file(place, classes)
     faces = fetch(cache) if cache else None
     if faces is None:
-        faces = read_and_recognise(place, classes)
+        faces = read_path(place, classes)
         with contextlib.suppress(OSError):  # where nothing can be written, all works without
             if cache:
                 store(cache, faces)
     return faces if votes is None else join_votes(faces, votes, str(path))
-
-
-def read_and_recognise(path: Path, classes: tuple[str, ...] | None) -> Faces:
-    faces = read_path(path, classes)
-    return replace(faces, notes=(*remarks(faces), *faces.notes))
 
 
 def cache_file(path: Path, classes) -> Path | None:

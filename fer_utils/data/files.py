@@ -98,19 +98,18 @@ def foreign(head: bytes) -> str | None:
     return next((told for magic, told in FOREIGN.items() if head.startswith(magic)), None)
 
 
-def unpack(file: File, target: Path, limit: int) -> int:
-    """Write what an archive holds below ``target``; its size in bytes, refused above ``limit``."""
-    size = 0
+def unpack(file: File, target: Path, size: int) -> int:
+    """Write what an archive holds below ``target``; how many bytes were unpacked so far."""
     if file.head().startswith(b"PK"):
         with zipfile.ZipFile(file.path) as archive:
-            size = sum(member.file_size + BLOCK for member in archive.infolist())
-            check_size(size, limit, file)
+            size += sum(member.file_size + BLOCK for member in archive.infolist())
+            check_size(size, file)
             archive.extractall(target)
     elif tarfile.is_tarfile(file.path):
         with tarfile.open(file.path) as archive:
             for member in archive:
                 size += member.size + BLOCK
-                check_size(size, limit, file)
+                check_size(size, file)
                 if member.isreg():
                     archive.extract(member, target, filter="data")
     else:
@@ -118,13 +117,13 @@ def unpack(file: File, target: Path, limit: int) -> int:
         with gzip.open(file.path) as stream, open(inner, "wb") as out:
             while block := stream.read(1 << 20):
                 size += len(block)
-                check_size(size, limit, file)
+                check_size(size, file)
                 out.write(block)
     return size
 
 
-def check_size(size: int, limit: int, file: File) -> None:
-    if size > limit:
+def check_size(size: int, file: File) -> None:
+    if size > MOST_UNPACKED:
         raise DataError(
             f"{file.place}: unpacks to more than {MOST_UNPACKED >> 20} MiB; expected FER2013; "
             "if it is a larger set, unpack it to a folder"

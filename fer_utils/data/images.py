@@ -99,15 +99,8 @@ def read_face(
 ) -> tuple[np.ndarray, str]:
     """A picture as the network takes it, uint8 (48, 48), and in words how it came to be.
 
-    Of several faces the largest is taken; without one, or without a detector, the central square.
-
-    Args:
-        source: a path, or the bytes of a file such as an upload gives.
-        name: for the words, where ``source`` is bytes.
-        detect: look for a face; else the central square.
-
-    Raises:
-        DataError: not there, no picture, of a format that is not read, damaged.
+    ``source`` is a path, or the bytes of a file with a ``name`` for messages. Of several faces the
+    largest is taken; without one, a detector or ``detect``, the central square. Raises DataError.
     """
     faces = read_faces(source, name, detect)
     face, told = faces[0]

@@ -102,12 +102,6 @@ def number_of(word: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def named(word: str, names: list[str]) -> str:
-    """A label's name, where it is a number and the source itself has names for them."""
-    number = number_of(word)
-    return word if number is None or number >= len(names) else names[number]
-
-
 def label(images: np.ndarray, rows: list[Row], notes: list[str], given: Given) -> Faces:
     """Faces with labels: each word becomes a class; what is none of the classes is left out."""
     chosen = given.classes

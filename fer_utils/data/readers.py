@@ -10,6 +10,7 @@ import lzma
 import re
 import zlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from tarfile import TarError
 from tempfile import TemporaryDirectory, mkdtemp
@@ -17,8 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from . import files as files_module
-from .faces import SPLITS, DataError, Faces, Row, reason
+from .faces import SPLITS, DataError, Faces, Row, reason, remarks
 from .files import PICTURE_SUFFIXES, File, foreign, is_archive, is_picture, list_files, unpack
 from .images import read_pictures
 from .names import Given, class_named, class_names, label, split_named, split_of
@@ -50,7 +50,8 @@ def read_path(path: Path, classes=None) -> Faces:
         raise DataError(
             f"{where}: {reason(error)}; expected {LAYOUTS}, readable and whole; download it again"
         ) from None
-    return label(images, rows, notes, given)
+    faces = label(images, rows, notes, given)
+    return replace(faces, notes=(*remarks(faces), *faces.notes))
 
 
 def read_files(
@@ -118,10 +119,10 @@ def chosen_tables(tables: list[File]) -> list[File]:
 
 def unpacked(archives: list[File], files: list[File], scratch: str) -> list[File]:
     """The files of some archives; of several, below the archive's name, which may tell a split."""
-    inner, left = [], files_module.MOST_UNPACKED
+    inner, size = [], 0
     for archive in archives:
         target = Path(mkdtemp(dir=scratch))
-        left -= unpack(archive, target, left)
+        size = unpack(archive, target, size)
         inner += list_files(target, archive.place, archive.name if len(files) > 1 else "")
     return inner
 

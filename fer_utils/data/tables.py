@@ -23,7 +23,7 @@ import numpy as np
 from .faces import SIDE, SPLITS, DataError, Row, listed, reason, shown
 from .files import File
 from .images import read_pictures
-from .names import named, split_named, split_of
+from .names import split_named, split_of
 
 HEADERS = "emotion,pixels,Usage or emotion,pixels or pixels or label,feature or id,feature"
 # What a column may be called, the first that is there counts: a name is clearer than a number.
@@ -189,25 +189,25 @@ def read_parquet(file: File) -> tuple[np.ndarray, list[Row], list[str]]:
             f"{file.place}: {len(cells)} rows, columns {shown(', '.join(columns))}; expected "
             "image and label (or img_bytes and labels, or jpg and cls)"
         )
-    names = names_of_classes(table.schema, columns[roles["label"]]) if "label" in roles else None
+    names = names_of_classes(table.schema, columns[roles["label"]]) if "label" in roles else {}
     contents, rows = [], []
     for k, cell in enumerate(cells):
         picture = cell.pop("picture")
         content = picture.get("bytes") if isinstance(picture, dict) else picture
         contents.append(content if isinstance(content, bytes) else b"")
         found = {role: "" if value is None else str(value) for role, value in cell.items()}
-        if "label" in found:
-            found["label"] = named(found["label"], names)
+        word = found.get("label")
+        found["label"] = names.get(word, word)
         rows.append(row_of(found, file, f"{file.place}: row {k}"))
     images, converted = read_pictures(contents, [row.place for row in rows])
     return images, rows, note_others(columns, roles) + converted
 
 
-def names_of_classes(schema, column: str) -> list[str]:
+def names_of_classes(schema, column: str) -> dict[str, str]:
     """The names that Hugging Face's metadata give to the numbers of the label's column."""
     try:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = about["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError):
-        return []
-    return list(names.values()) if isinstance(names, dict) else names
+        return {}
+    return {str(number): name for number, name in enumerate(names)}
