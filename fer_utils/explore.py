@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from fer_utils import evaluation, metrics
 from fer_utils.data import read_face
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.data.formats import PICTURE_SUFFIXES
+from fer_utils.data.files import PICTURE_SUFFIXES
 from fer_utils.filters import stages
 from fer_utils.plotting import panels as draw
 from fer_utils.plotting import show

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from pathlib import PurePosixPath
 
 import nbformat
 import numpy as np
@@ -13,8 +14,7 @@ from nbclient import NotebookClient
 
 from fer_utils import evaluation, model, runs, saliency
 from fer_utils.data import DataError
-from fer_utils.data.archives import File
-from fer_utils.data.formats import is_archive, is_picture
+from fer_utils.data.files import File, is_archive, is_picture
 from fer_utils.report.render import FerHTMLExporter
 from fer_utils.train.__main__ import main as train_main
 
@@ -58,12 +58,12 @@ def test_its_reader_reads_what_numpy_writes_and_refuses_the_rest(tmp_path):
     assert head.startswith(reader["MAGIC"]) and not is_picture(head) and not is_archive(head)
     path = tmp_path / "x.npy"
     path.write_bytes(head)
-    raw = reader["read_npy"](File(str(path), "x.npy", ()), "x")
-    assert np.array_equal(raw.images, images) and raw.words == [None] * 3
+    found, rows, notes = reader["read_npy"](File(path, PurePosixPath("x.npy"), "x"))
+    assert np.array_equal(found, images) and len(rows) == 3 and notes == []
     for bad in (images.astype(float), images[:, 1:], np.array(3), np.array([{}])):
         np.save(path, bad, allow_pickle=True)
         with pytest.raises(DataError, match=r"^x: .*expected an array"):
-            reader["read_npy"](File(str(path), "x.npy", ()), "x")
+            reader["read_npy"](File(path, PurePosixPath("x.npy"), "x"))
 
 
 def test_its_method_is_symmetric_and_enters_the_table(monkeypatch):

@@ -5,20 +5,20 @@ The tables have the very bytes that torchvision's checksums name.
 
 import hashlib
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_data import class_folders, csv_text, pack_tar, pack_zip, parquet, png, write_tree
+from test_data import NUMBERS, class_folders, csv_text, pack_zip, parquet, write_tree
 
 from fer_utils import data
-from fer_utils.data.names import OFFICIAL
+from fer_utils.data.faces import OFFICIAL
 
 REAL = os.environ.get("FER_DATA")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not REAL, reason="FER_DATA does not say where FER2013 lies"),
 ]
-ALPHABETICAL = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 PUBLISHED = "recognised by checksum"
 
 
@@ -46,19 +46,28 @@ def test_tables(tmp_path, faces):
     }
     for md5, text in written.items():
         assert hashlib.md5(text).hexdigest() == md5
+    icml, train_text, test_text = list(written.values())[1:]
+    archive = {"icml_face_data.csv": icml, "train.csv": train_text, "test.csv": test_text}
+    for content in (csv_text(faces), icml, pack_zip(archive)):
+        (tmp_path / "x").write_bytes(content)
+        assert data.load(tmp_path / "x").notes[0].startswith(PUBLISHED)
+    for text, expected, known in (
+        (train_text, train, True),
+        (csv_text(train, "label,feature"), train, True),
+        (test_text, test, False),
+        (csv_text(test, "id,feature"), test, False),
+    ):
         (tmp_path / "x").write_bytes(text)
-        assert data.load(tmp_path / "x").notes[0].startswith(PUBLISHED)
-    (tmp_path / "x").write_bytes(pack_zip({f"{md5}.csv": text for md5, text in written.items()}))
-    assert data.load(tmp_path / "x").notes[0].startswith(PUBLISHED)
-    for header, rows in (("label,feature", train), ("id,feature", test)):
-        (tmp_path / "x").write_bytes(csv_text(rows, header))
-        assert data.load(tmp_path / "x").notes[0].startswith(PUBLISHED)
+        found = data.load(tmp_path / "x")
+        assert (found.images == expected.images).all() and (found.split == expected.split).all()
+        assert (found.labels == expected.labels).all() == known
+        told = "as many faces of each class as in FER2013's Training"
+        assert (told in found.notes) == known
 
 
 def test_a_table_numbered_alphabetically_in_the_order_of_folders(tmp_path, faces):
-    numbers = np.array([ALPHABETICAL.index(name.lower()) for name in data.EMOTIONS])
-    order = np.lexsort((numbers[faces.labels], faces.split))
-    shuffled = data.Faces(faces.images, numbers[faces.labels], faces.split)[order]
+    order = np.lexsort((NUMBERS[faces.labels], faces.split))
+    shuffled = replace(faces, labels=NUMBERS[faces.labels])[order]
     (tmp_path / "x").write_bytes(csv_text(shuffled))
     found = data.load(tmp_path / "x")
     assert_counts(found)
@@ -69,7 +78,7 @@ def test_a_table_numbered_alphabetically_in_the_order_of_folders(tmp_path, faces
 @pytest.mark.parametrize(
     ("names", "splits"),
     [
-        (ALPHABETICAL, ("train", "test", "test")),
+        (data.EMOTIONS, ("train", "test", "test")),  # Kaggle's: file names tell the split
         (
             ("angry", "disgusted", "fearful", "happy", "sad", "surprised", "neutral"),
             ("train", "valid", "test"),
@@ -77,50 +86,14 @@ def test_a_table_numbered_alphabetically_in_the_order_of_folders(tmp_path, faces
     ],
 )
 def test_image_folders(tmp_path, faces, names, splits):
-    ordered = [next(n for n in names if n[:3] == name[:3].lower()) for name in data.EMOTIONS]
-    write_tree(tmp_path, class_folders(faces, ordered, splits))
-    expected = OFFICIAL.copy()
-    if splits[1] == "test":
-        expected = np.stack([OFFICIAL[:, 0], 0 * OFFICIAL[:, 0], OFFICIAL[:, 1:].sum(1)], axis=1)
-    assert_counts(data.load(tmp_path), expected)
-
-
-def test_kaggles_file_names(tmp_path, faces):
-    at = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
-    rows = zip(faces.images, faces.labels, faces.split, strict=True)
-    files = {
-        f"{at[split]}/{data.EMOTIONS[label].lower()}/{split}_{i}.jpg": png(image)
-        for i, (image, label, split) in enumerate(rows)
-    }
-    write_tree(tmp_path, files)
+    write_tree(tmp_path, class_folders(faces, names, splits))
     assert_counts(data.load(tmp_path))
 
 
-def test_parquet(tmp_path, faces):
-    for split, name in zip(data.SPLITS, ("train", "valid", "test"), strict=True):
-        shard = parquet(faces.of(split), "image", "label", True)
-        write_tree(tmp_path, {f"default/{name}/0000.parquet": shard})
-    assert data.load(tmp_path).notes[0].startswith(PUBLISHED)
-
-
-def test_webdataset_shards(tmp_path, faces):
-    for name, part in (("train", faces.split == "Training"), ("test", faces.split != "Training")):
-        shard = {}
-        for i, row in enumerate(np.flatnonzero(part)):
-            shard[f"s{i:07}.jpg"] = png(faces.images[row])
-            shard[f"s{i:07}.cls"] = str(faces.labels[row]).encode()
-        write_tree(tmp_path, {f"{name}/0.tar": pack_tar(shard)})
+def test_parquet_of_the_readmes_command(tmp_path, faces):
+    test = faces[faces.split != "Training"]
+    for name, part in (("train", faces.of("Training")), ("test", test)):
+        write_tree(tmp_path, {f"default/{name}/0000.parquet": parquet(part, "jpg", "cls", False)})
     found = data.load(tmp_path)
-    assert (found.labels == faces.labels).all()
     assert [(found.split == split).sum() for split in data.SPLITS] == [28709, 0, 7178]
-
-
-def test_numbered_images_beside_ids_and_labels(tmp_path, faces):
-    train = faces.of("Training")
-    files = {f"train_img/{i:05}.jpg": png(image) for i, image in enumerate(train.images)}
-    files |= {f"test_img/{i:04}.jpg": png(image) for i, image in enumerate(faces.images[-7000:])}
-    table = "id,label\n" + "".join(f"{i},{label}\n" for i, label in enumerate(train.labels))
-    write_tree(tmp_path, files | {"train.csv": table.encode()})
-    found = data.load(tmp_path)
-    assert found.checksum() == train.checksum()
-    assert "left out: 7000 images in test_img/, which have no label" in found.notes
+    assert (found.labels == faces.labels).all() and "FER2013's images" in found.notes[0]

@@ -101,19 +101,15 @@ def test_a_picture_lying_on_its_side_is_set_upright(face):
 SQUARE = Image.new("L", (64, 64))
 FILM = {"save_all": True, "append_images": [Image.new("L", (64, 64), 9)]}
 BAD = {
-    "empty": (b"", "an empty file; expected a picture"),
-    "text": (
-        b"not a picture at all",
-        "no picture; replace or remove it; expected a PNG or JPEG file",
-    ),
+    "empty": (b"", "no picture; replace or remove it; expected a PNG or JPEG file"),
+    "text": (b"not a picture at all", "no picture; replace or remove it; expected a PNG or JPEG"),
     "half": (png(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64))[:90], "expected a whole PNG"),
-    "tiny": (png(np.zeros((8, 80), np.uint8)), "80×8 pixels; expected ≥ 16 a side"),
     "huge": (
         encoded(Image.new("1", (10_000, 10_000)), "PNG"),
         "could be decompression bomb.* of sensible size",
     ),
-    "film": (encoded(SQUARE, "GIF", **FILM), "several frames; expected one picture"),
-    "float": (encoded(SQUARE.convert("F"), "TIFF"), "'F' pixels; expected 8 bits a channel"),
+    "film": (encoded(SQUARE, "GIF", **FILM), "several frames, save one of them as PNG"),
+    "float": (encoded(SQUARE.convert("F"), "TIFF"), "32-bit floats, save it with 8 bits a channel"),
 }
 
 
@@ -123,16 +119,6 @@ def test_a_bad_file_gives_one_clear_line(kind):
     with pytest.raises(data.DataError, match=message) as caught:
         data.read_face(content, "upload.png")
     assert str(caught.value).startswith("upload.png: ") and "\n" not in str(caught.value)
-
-
-def test_a_file_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    path = tmp_path / "large.png"
-    path.write_bytes(b"x" * 2000)
-    monkeypatch.setattr(images, "MOST_BYTES", 1000)
-    with pytest.raises(data.DataError, match="expected at most"):
-        data.read_face(path)
-    with pytest.raises(data.DataError, match="a folder; give image files"):
-        data.read_face(tmp_path)
 
 
 def test_the_command_says_what_it_took_and_draws_its_map(face, tmp_path, capsys):

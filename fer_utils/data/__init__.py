@@ -3,36 +3,43 @@
 The layout is recognised by what is in the file or folder, not by its name:
 
 - ``fer2013.csv``, ``icml_face_data.csv``, the challenge's ``train.csv`` and ``test.csv``, the
-  NTU homework's csv; plain or in an archive; Hugging Face parquet    (``tables``, ``archives``)
+  NTU homework's csv; plain or in an archive; Hugging Face parquet    (``tables``, ``files``)
 - image folders ``train/angry/…`` in all spellings, one's own ``CLASS/*.png`` of any size and
-  colour, WebDataset shards, numbered images beside ``id,label``      (``folders``)
+  colour                                                              (``readers``, ``images``)
 
 Which class a number or folder means, and which split a name: ``names``. FER+ votes join by row
-(``ferplus``). ``describe(faces)`` counts classes, copies, contradictions and blanks. What was read
-once comes from a checked cache (``cache``). A file that is no set of faces, or a damaged one,
-gives one line: ``DataError``. What was recognised, assumed, converted or left out stands in
-``faces.notes``; ``summary_lines(faces)`` has it with the counts.
+(``ferplus``). ``describe(faces)`` counts classes, copies, contradictions and blanks. A file that
+is no set of faces, or a damaged one, gives one line: ``DataError``. What was recognised, assumed,
+converted or left out stands in ``faces.notes``; ``summary_lines(faces)`` has it with the counts.
 
 A picture of one's own becomes a face by ``read_face`` (``images``).
+
+What was read once loads at once the second time: a file for each source lies in ``FER_CACHE``, or
+in ``~/.cache/fer-report``; ``FER_CACHE=`` (empty) turns it off. A changed source is read anew, a
+damaged cache too. The ``KEPT`` sets used last are kept (FER2013 takes 83 MB).
 
 ``python -m fer_utils.data PATH [VOTES]`` says what a path holds.
 """
 
-import logging
+import contextlib
+import hashlib
 import os
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 
-from .cache import cached
-from .describe import Description, describe, published, remarks, summary_lines
-from .faces import EMOTIONS, SPLITS, DataError, Faces, hold_out
-from .ferplus import COLUMNS as VOTE_COLUMNS
+import numpy as np
+
+from .faces import EMOTIONS, SPLITS, DataError, Faces, describe, hold_out, published, summary_lines
 from .ferplus import join_votes, plurality
+from .files import list_files
 from .images import read_face, read_faces
 from .names import class_names
 from .readers import read_path
 
-log = logging.getLogger(__name__)
+VERSION = 4  # of the readers: what older ones read is read anew
+KEPT = 8
+PATTERN = "faces-*.npz"
+WORTH_IT = 4 << 20  # smaller sources are read in less than 0.1 s
 
 
 def load(path, votes=None, classes=None) -> Faces:
@@ -51,14 +58,56 @@ def load(path, votes=None, classes=None) -> Faces:
         raise DataError("path '': empty; expected a file or folder")
     place = Path(path).expanduser()
     classes = class_names(classes or os.environ.get("FER_CLASSES"))
-    faces = cached(place, classes, read_and_recognise)
-    if votes is not None:
-        faces = join_votes(faces, votes, str(path))
-    for note in faces.notes:
-        log.info("%s: %s", path, note)
+    cache = cache_file(place, classes)
+    faces = fetch(cache) if cache else None
+    if faces is None:
+        faces = read_path(place, classes)
+        with contextlib.suppress(OSError):  # where nothing can be written, all works without
+            if cache:
+                store(cache, faces)
+    return faces if votes is None else join_votes(faces, votes, str(path))
+
+
+def cache_file(path: Path, classes) -> Path | None:
+    """Where the faces of a source as it is now belong; None where they are not cached."""
+    folder = os.environ.get("FER_CACHE")
+    if folder is None:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(base, "fer-report")
+    try:
+        found = [(file.place, file.path.stat()) for file in list_files(path, str(path))]
+    except OSError:  # the reader says what is wrong
+        return None
+    if not folder or sum(status.st_size for _, status in found) < WORTH_IT:
+        return None
+    # Nobody can set the ctime back.
+    seen = [(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in found]
+    state = repr([VERSION, path.resolve(), classes, seen])
+    return Path(folder, PATTERN.replace("*", hashlib.sha256(state.encode()).hexdigest()[:32]))
+
+
+def fetch(file: Path) -> Faces | None:
+    """The stored faces, or None where there are none or the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = [stored[name] for name in ("images", "labels", "split")]
+            notes, classes = (tuple(stored[name].tolist()) for name in ("notes", "classes"))
+        faces = Faces(*arrays, notes=notes, classes=classes)
+    except Exception:  # a damaged file can fail in any way; all of them mean: read the source
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(file)  # the sets used last are kept
     return faces
 
 
-def read_and_recognise(path: Path, classes: tuple[str, ...] | None) -> Faces:
-    faces = read_path(path, classes)
-    return replace(faces, notes=(*remarks(faces), *faces.notes))
+def store(file: Path, faces: Faces) -> None:
+    """Written elsewhere and then renamed: a reader sees a whole file or none."""
+    arrays = {name: getattr(faces, name) for name in ("images", "labels", "split")}
+    words = {name: np.array(getattr(faces, name), str) for name in ("notes", "classes")}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".faces-", dir=file.parent) as scratch:
+        np.savez(Path(scratch, file.name), **arrays, **words)
+        os.replace(Path(scratch, file.name), file)
+    newest_first = sorted(file.parent.glob(PATTERN), key=os.path.getmtime, reverse=True)
+    for old in newest_first[KEPT:]:
+        old.unlink(missing_ok=True)

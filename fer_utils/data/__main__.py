@@ -3,7 +3,9 @@
 import argparse
 import sys
 
-from . import DataError, describe, load
+from fer_utils.commandline import run_command
+
+from . import describe, load, summary_lines
 
 
 def main() -> int:
@@ -12,12 +14,12 @@ def main() -> int:
     parser.add_argument("votes", nargs="?", help="FER+'s fer2013new.csv")
     parser.add_argument("--classes", help="names with commas between (default: $FER_CLASSES)")
     options = parser.parse_args()
-    try:
-        print(describe(load(options.path, options.votes, options.classes)))
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return run_command("data", lambda: show(options))
+
+
+def show(options: argparse.Namespace) -> None:
+    faces = load(options.path, options.votes, options.classes)
+    print(*summary_lines(faces), describe(faces), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,29 @@
-"""What every reader returns, and the one kind of complaint: ``Faces``, ``DataError``."""
+"""What every reader returns, and what a careful user wants to know of it.
+
+``Faces`` is a set; ``describe`` counts its classes, copies, contradictions and blanks;
+``DataError`` is the one kind of complaint.
+"""
 
 import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 SPLITS = ("Training", "PublicTest", "PrivateTest")
 SIDE = 48
 UNLABELLED = -1
-# pixel_checksum of the 35,887 published images, in their order
+# Faces of FER2013 as published: of each class (rows) in each split (columns).
+OFFICIAL = np.array([
+    [3995, 436, 4097, 7215, 4830, 3171, 4965],
+    [467, 56, 496, 895, 653, 415, 607],
+    [491, 55, 528, 879, 594, 416, 626],
+]).T  # fmt: skip
+# Checksums of the 35,887 published images in their order: with their labels, and alone.
+FER2013 = "d0b882ecb5002fef20b853dd98ce4c1ee56cf271d4dcbce25a03eaf4317bd6cb"
 FER2013_PIXELS = "c267d81af4fae7bced50ff1be0ce06f7d14fb05887ece2efe39e04c35f8558b1"
 
 
@@ -19,6 +33,21 @@ class DataError(ValueError):
     def __init__(self, message: str):
         line = " ".join(message.split())
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+
+
+class Row(NamedTuple):
+    """What a reader knows of one face, before anyone decided what its words mean.
+
+    - ``place``   where it stands, for messages: ``x.csv: row 3 (line 5)``
+    - ``word``    its label as the source writes it (``3``, ``angry``), None where it has none
+    - ``split``   one of ``SPLITS``, None where nothing tells it
+    - ``folder``  the folders that name neither class nor split
+    """
+
+    place: str
+    word: str | None = None
+    split: str | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,45 +126,102 @@ def hold_out(faces: Faces, seed: int = 0, share: float = 0.1) -> Faces:
     return replace(faces, split=split, notes=(*faces.notes, note))
 
 
-@dataclass
-class RawFaces:
-    """What a reader found, before anyone decided what its words mean.
-
-    - ``images``  uint8 (n, 48, 48)
-    - ``words``   a label each as the source writes it (``"3"``, ``"angry"``), None where it has none
-    - ``split``   one of ``SPLITS`` each
-    - ``places``  where each face stands, for messages: ``"x.csv: row 3 (line 5)"``
-    """
-
-    images: np.ndarray
-    words: list[str | None]
-    split: list[str]
-    places: list[str]
-    notes: list[str] = field(default_factory=list)
+def published(faces: Faces) -> str | None:
+    """The name of the published set that this is: same pixels, labels, splits and order."""
+    if faces.checksum() != FER2013:
+        return None
+    in_order = faces.split == np.repeat(SPLITS, OFFICIAL.sum(axis=0))
+    return "FER2013 as published, 35,887 faces" if in_order.all() else None
 
 
-def joined(parts: list[RawFaces]) -> RawFaces:
-    """The parts of a set one after the other; what is noted of several is noted once."""
-    return RawFaces(
-        np.concatenate([part.images for part in parts]),
-        [word for part in parts for word in part.words],
-        [split for part in parts for split in part.split],
-        [place for part in parts for place in part.places],
-        list(dict.fromkeys(note for part in parts for note in part.notes)),
+def remarks(faces: Faces) -> tuple[str, ...]:
+    """What is known of the set by checksums and counts; nothing of a set of one's own."""
+    if name := published(faces):
+        return (f"recognised by checksum: {name}",)
+    if digest(faces.images) == FER2013_PIXELS:
+        return ("FER2013's images, but other labels or splits than published",)
+    table = counts(faces).iloc[:-1, :3].to_numpy()
+    held = table.any(axis=0)
+    if faces.classes == EMOTIONS and held.any() and (table == OFFICIAL * held).all():
+        return (f"as many faces of each class as in FER2013's {listed(np.array(SPLITS)[held])}",)
+    return ()
+
+
+def counts(faces: Faces) -> pd.DataFrame:
+    """Faces of each class (rows, the last one ``unlabelled``) in each split, and in ``all``."""
+    names = np.array([*faces.classes, "unlabelled"])  # UNLABELLED, -1, is the last
+    table = pd.crosstab(names[faces.labels], faces.split)
+    table = table.reindex(index=names, columns=list(SPLITS), fill_value=0)
+    table = table.rename_axis(index=None, columns=None)
+    return table.assign(all=table.sum(axis=1))
+
+
+def summary_lines(faces: Faces) -> list[str]:
+    """Counts by class and split, and what was recognised, assumed, converted or left out."""
+    table = counts(faces)
+    if not table.loc["unlabelled", "all"]:
+        table = table.drop(index="unlabelled")
+    table.loc["all"] = table.sum()
+    return [*table.to_string().splitlines(), *faces.notes]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``describe`` found; ``str()`` of it is a report of some lines."""
+
+    counts: np.ndarray  # (classes, splits)
+    distinct: int  # different images
+    copy_groups: int  # images that are there more than once
+    conflicting_groups: int  # of these, groups with more than one label
+    copies_across: dict[tuple[str, str], int]  # (split, earlier split): its faces with a copy there
+    blank_rows: np.ndarray  # rows of images of one grey value
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.distinct} distinct images; {self.copy_groups} groups of exact copies, "
+            f"{self.conflicting_groups} of them with conflicting labels"
+        ]
+        for (split, earlier), count in self.copies_across.items():
+            lines.append(f"{count} {split} faces have a copy in {earlier}")
+        if len(self.blank_rows):
+            lines.append(f"{len(self.blank_rows)} blank images: rows {listed(self.blank_rows, 20)}")
+        return "\n".join(lines)
+
+
+def describe(faces: Faces) -> Description:
+    """Counts by class and split, exact copies, copies across splits, conflicts, blank images."""
+    table = pd.DataFrame({"label": faces.labels, "split": faces.split})
+    table["image"] = pd.factorize(np.array([image.tobytes() for image in faces.images], object))[0]
+    copies = table[table.duplicated("image", keep=False)]
+    labels_each = copies[copies.label != UNLABELLED].groupby("image").label.nunique()
+    across = {}
+    for earlier, split in combinations(SPLITS, 2):
+        there = copies.image[copies.split == earlier]
+        across[split, earlier] = int(copies.image[copies.split == split].isin(there).sum())
+    return Description(
+        counts=counts(faces).iloc[:-1, :3].to_numpy(),
+        distinct=table.image.nunique(),
+        copy_groups=copies.image.nunique(),
+        conflicting_groups=int((labels_each > 1).sum()),
+        copies_across={pair: count for pair, count in across.items() if count},
+        blank_rows=np.flatnonzero(faces.images.max((1, 2)) == faces.images.min((1, 2))),
     )
 
 
-def shown(value, most: int = 40) -> str:
+def digest(values: np.ndarray) -> str:
+    """Hex digest of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+
+
+def shown(value: str, most: int = 40) -> str:
     """A value from a file, quoted, short and printable, for an error message."""
-    if isinstance(value, bytes):
-        value = value[: most + 1].decode("utf-8", "backslashreplace")
     text = value if len(value) <= most else value[:most] + "…"
     return ascii(text) if not text.isprintable() else repr(text)
 
 
-def listed(names: list[str], most: int = 3) -> str:
-    """The first names of a list, for a note."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+def listed(values, most: int = 3) -> str:
+    """The first of some values, for a note."""
+    return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")
 
 
 def reason(error: Exception, most: int = 120) -> str:
@@ -144,8 +230,3 @@ def reason(error: Exception, most: int = 120) -> str:
     text = " ".join(said.split()) or type(error).__name__
     text = text if len(text) <= most else text[:most] + "…"
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def pixel_checksum(images: np.ndarray) -> str:
-    """Hex digest of the pixels alone."""
-    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()

@@ -18,22 +18,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .faces import SIDE, DataError, reason
-from .formats import HEAD, foreign
+from .files import foreign
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
-MOST_BYTES = 64 << 20
-LEAST_SIDE = 16
 CASCADE = "haarcascade_frontalface_default.xml"
 NEIGHBOURS = 5  # overlapping finds that make a face: fewer see faces in wallpaper
 LOOKED_AT = 800  # pixels of the longer side at most, for the detector: above, only slower
 LEAST_FACE = 1 / 12  # of the shorter side
 
 
-def grey_picture(content: bytes, name: str) -> tuple[Image.Image, bool]:
+def grey_picture(content: bytes, place: str) -> tuple[Image.Image, bool]:
     """A picture as Pillow's ``L``: upright, colours by ITU-R 601, clear as white.
 
-    Also whether it had to be made so. Raises ``DataError``: damaged, too small, a film, a
-    decompression bomb (Pillow's own limit, some 90 million pixels).
+    Also whether it had to be made so. Raises ``DataError``: damaged, a film, a decompression bomb
+    (Pillow's own limit, some 90 million pixels).
     """
     # Each of Pillow's decoders has its own exceptions for a damaged file, from SyntaxError to
     # struct.error: all of them mean that the picture cannot be read.
@@ -42,36 +40,24 @@ def grey_picture(content: bytes, name: str) -> tuple[Image.Image, bool]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
-            check(picture, name)
+            # Telephones store a JPEG with a second, auxiliary picture (MPO): the first one counts.
+            if getattr(picture, "is_animated", False) and picture.format != "MPO":
+                raise ValueError("several frames, save one of them as PNG")
             grey = to_grey(ImageOps.exif_transpose(picture))
-    except DataError:
-        raise
     except UnidentifiedImageError:
-        told = foreign(content[:HEAD]) or "no picture; replace or remove it"
-        raise DataError(f"{name}: {told}; expected a PNG or JPEG file") from None
+        told = foreign(content) or "no picture; replace or remove it"
+        raise DataError(f"{place}: {told}; expected a PNG or JPEG file") from None
     except Exception as error:
         raise DataError(
-            f"{name}: {reason(error)}; expected a whole PNG or JPEG file of sensible size; "
+            f"{place}: {reason(error)}; expected a whole PNG or JPEG file of sensible size; "
             "replace or remove it"
         ) from None
     return grey, (grey.mode, grey.size) != (picture.mode, picture.size)
 
 
-def check(picture: Image.Image, name: str) -> None:
-    """Refuse, before a pixel is decoded, what is no single picture."""
-    width, height = picture.size
-    if min(width, height) < LEAST_SIDE:
-        raise DataError(
-            f"{name}: {width}×{height} pixels; expected ≥ {LEAST_SIDE} a side; remove it"
-        )
-    # Telephones store a JPEG with a second, auxiliary picture (MPO): the first one counts.
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        raise DataError(f"{name}: several frames; expected one picture; save one of them as PNG")
-    if picture.mode == "F":
-        raise DataError(f"{name}: 'F' pixels; expected 8 bits a channel; save it so")
-
-
 def to_grey(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise ValueError("pixels of 32-bit floats, save it with 8 bits a channel")
     if picture.mode.startswith("I"):
         return Image.fromarray(eight_bits(np.asarray(picture)))
     if picture.has_transparency_data:
@@ -97,20 +83,13 @@ def fit(picture: Image.Image) -> np.ndarray:
 def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndarray, list[str]]:
     """uint8 (n, 48, 48) from the contents of picture files, and a note of how many were converted.
 
-    Raises ``DataError`` for the first bad picture, and says how many more there are.
+    Raises ``DataError`` for the first bad picture.
     """
-    images, converted, bad = np.empty((len(places), SIDE, SIDE), np.uint8), 0, []
+    images, converted = np.empty((len(places), SIDE, SIDE), np.uint8), 0
     for row, (content, place) in enumerate(zip(contents, places, strict=True)):
-        try:
-            grey, changed = grey_picture(content, place)
-        except DataError as error:
-            bad.append(str(error))
-            continue
+        grey, changed = grey_picture(content, place)
         images[row] = fit(grey)
         converted += changed or grey.size != (SIDE, SIDE)
-    if bad:
-        more = f" ({len(bad) - 1} more are bad)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{more}")
     note = f"{converted} of {len(images)} images converted to {SIDE}×{SIDE} grey"
     return images, [note] if converted else []
 
@@ -118,19 +97,10 @@ def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndar
 def read_face(
     source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
 ) -> tuple[np.ndarray, str]:
-    """A picture as the network takes it, and in words how it came to be.
+    """A picture as the network takes it, uint8 (48, 48), and in words how it came to be.
 
-    Args:
-        source: a path, or the bytes of a file such as an upload gives.
-        name: for the words, where ``source`` is bytes.
-        detect: look for a face; else the central square.
-
-    Returns:
-        (uint8 (48, 48), str). Of several faces the largest is taken. Where none is found, or no
-        detector is installed, it is the picture's central square, and the words say so.
-
-    Raises:
-        DataError: not there, no picture, of a format that is not read, damaged, too small.
+    ``source`` is a path, or the bytes of a file with a ``name`` for messages. Of several faces the
+    largest is taken; without one, a detector or ``detect``, the central square. Raises DataError.
     """
     faces = read_faces(source, name, detect)
     face, told = faces[0]
@@ -143,11 +113,12 @@ def read_faces(
     source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
 ) -> list[tuple[np.ndarray, str]]:
     """Every face of a picture, the largest first, as ``read_face`` gives one; never none."""
-    if not isinstance(source, (bytes, bytearray, memoryview)):
+    if isinstance(source, (str, os.PathLike)):
         name = str(source)
-        source = read_bytes(Path(source))
-    if not len(source):
-        raise DataError(f"{name}: an empty file; expected a picture")
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise DataError(f"{name}: {reason(error)}; expected a picture file") from None
     picture, _ = grey_picture(bytes(source), name)
     if picture.size == (SIDE, SIDE):
         return [(np.asarray(picture), f"taken as it is, {SIDE}×{SIDE}")]
@@ -164,20 +135,6 @@ def read_faces(
         told = f"a face was found: {side} pixels a side, {x} from the left, {y} from the top"
         found.append((np.asarray(face), told))
     return found
-
-
-def read_bytes(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: a folder; give image files")
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise DataError(
-                f"{path}: {size >> 20} MB; expected at most {MOST_BYTES >> 20}; save it smaller"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {reason(error)}; expected a picture file") from None
 
 
 def faces_in(grey: np.ndarray) -> list[tuple[int, int, int]] | None:

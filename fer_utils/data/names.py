@@ -11,13 +11,15 @@ alphabetical order. Which number is which is told by
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
-import pandas as pd
 
-from .faces import EMOTIONS, UNLABELLED, DataError, Faces, RawFaces, shown
+from .faces import EMOTIONS, OFFICIAL, UNLABELLED, DataError, Faces, Row, shown
+from .files import PICTURE_SUFFIXES, File
 
 CONTEMPT = "Contempt"  # FER+, CK+ and AffectNet have it as an eighth class, FER2013 has not
 SPELLINGS = {
@@ -30,27 +32,15 @@ SPELLINGS = {
     "Neutral": "neutral neutrality",
     CONTEMPT: "contempt contemptuous",
 }
-CLASS_OF_WORD = {word: name for name, words in SPELLINGS.items() for word in words.split()}
-NO_LABEL = ("", "nan", "none", "null", "-1", "-1.0")
-LEFT_OUT = -2
 SPLIT_WORDS = {
     "Training": "train training trainset traindata",
     "PublicTest": "val valid validation dev eval evaluation valset publictest",
     "PrivateTest": "test testing testset testdata privatetest",
 }
+CLASS_OF_WORD = {word: name for name, words in SPELLINGS.items() for word in words.split()}
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words.split()}
-# Faces of each class (rows) in each split (columns) of FER2013 as published.
-OFFICIAL = np.array(
-    [
-        [3995, 467, 491],
-        [436, 56, 55],
-        [4097, 496, 528],
-        [7215, 895, 879],
-        [4830, 653, 594],
-        [3171, 415, 416],
-        [4965, 607, 626],
-    ]
-)
+NO_LABEL = ("", "nan", "none", "null", "-1", "-1.0")
+LEFT_OUT = -2
 
 
 @dataclass(frozen=True)
@@ -62,25 +52,7 @@ class Given:
     split: str | None = None
 
 
-def class_named(word: str) -> str | None:
-    """The class that a word names in any spelling: ``Fearful``, ``3_happy``, ``suprise``."""
-    return CLASS_OF_WORD.get(re.sub(r"^[\d\W_]+|[\d\W_]+$", "", word.lower()))
-
-
-def number_of(word: str) -> int | None:
-    """The number that a label is, ``0`` and ``0.0`` alike; None where it is a name."""
-    found = re.fullmatch(r"([0-9]{1,4})(\.0+)?", word.strip())
-    return int(found[1]) if found else None
-
-
-def named(word, names: list[str] | None) -> str | None:
-    """A label as a word; a number by its name, where the source itself has names for them."""
-    if word is None:
-        return None
-    number = number_of(str(word)) if names else None
-    return str(word) if number is None or number >= len(names) else names[number]
-
-
+@lru_cache(10_000)
 def split_named(name: str, alone: bool = False) -> str | None:
     """The split that the name of a file or folder tells: ``train_afew``, ``Private_Test (1)``.
 
@@ -94,6 +66,20 @@ def split_named(name: str, alone: bool = False) -> str | None:
     if found == {"PrivateTest"} and "public" in words:
         return "PublicTest"
     return found.pop() if len(found) == 1 else None
+
+
+def split_of(file: File) -> str | None:
+    """The split that a file's folders tell, the innermost first, else its own name."""
+    by_folder = next(filter(None, map(split_named, file.name.parts[-2::-1])), None)
+    by_name = split_named(file.name.stem, alone=file.name.suffix.lower() in PICTURE_SUFFIXES)
+    if (by_folder, by_name) == ("PrivateTest", "PublicTest"):
+        return by_name  # Kaggle's test/ holds both test splits
+    return by_folder or by_name
+
+
+def class_named(word: str) -> str | None:
+    """The class that a word names in any spelling: ``Fearful``, ``3_happy``, ``suprise``."""
+    return CLASS_OF_WORD.get(re.sub(r"^[\d\W_]+|[\d\W_]+$", "", word.lower()))
 
 
 def class_names(given) -> tuple[str, ...] | None:
@@ -110,97 +96,101 @@ def class_names(given) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def label(raw: RawFaces, given: Given) -> Faces:
+def number_of(word: str) -> int | None:
+    """The number that a label is, ``0`` and ``0.0`` alike; None where it is a name."""
+    found = re.fullmatch(r"([0-9]{1,4})(\.0+)?", word)
+    return int(found[1]) if found else None
+
+
+def label(images: np.ndarray, rows: list[Row], notes: list[str], given: Given) -> Faces:
     """Faces with labels: each word becomes a class; what is none of the classes is left out."""
     chosen = given.classes
     # A permutation of the seven says what numbers mean; the classes stay FER2013's.
     classes = EMOTIONS if chosen is None or set(chosen) == set(EMOTIONS) else chosen
-    words = pd.Series(raw.words, dtype=object).fillna("").str.strip()
-    numbers = {word: number_of(word) for word in words.unique()}
-    totals = words.map(numbers).value_counts()
-    order, notes = meaning_of_numbers({int(k): int(n) for k, n in totals.items()}, given)
-
+    words = [(row.word or "").strip() for row in rows]
+    totals = Counter(words)
+    order, noted = meaning_of_numbers(totals, given)
+    notes = [*notes, *noted]
     label_of_word = {}
-    for word, number in numbers.items():
+    for word, total in totals.items():
+        number = number_of(word)
+        name = class_of(word, chosen) if number is None else order.get(number)
         if word.lower() in NO_LABEL:
             label_of_word[word] = UNLABELLED
-            continue
-        name = class_of(word, chosen) if number is None else order.get(number)
-        if name is None:
-            place = raw.places[int(np.argmax(words == word))]
-            raise DataError(f"{place}: label {shown(word)}; {what_counts(chosen)}")
-        label_of_word[word] = classes.index(name) if name in classes else LEFT_OUT
-
-    labels = words.map(label_of_word).to_numpy(dtype=np.int64)
+        elif name in classes:
+            label_of_word[word] = classes.index(name)
+        elif name:
+            label_of_word[word] = LEFT_OUT
+            why = "is none of the seven" if chosen is None else "is not in CLASSES="
+            notes.append(f"left out: {total} faces labelled {shown(word)}, which {why}")
+        else:
+            place = rows[words.index(word)].place
+            raise DataError(
+                f"{place}: label {shown(word)}; expected 0 to {len(classes) - 1} or one of "
+                f"{', '.join(classes)}; say which classes there are, or which count: CLASSES=a,b,…"
+            )
+    labels = np.array([label_of_word[word] for word in words])
     kept = labels != LEFT_OUT
     if not kept.any():
         raise DataError(f"{given.name}: no face of {', '.join(classes)}; say which count: CLASSES=")
-    for word, count in words[~kept].value_counts().items():
-        why = "is none of the seven" if chosen is None else "is not in CLASSES="
-        notes.append(f"left out: {count} faces labelled {shown(word)}, which {why}")
-    return Faces(
-        raw.images if kept.all() else raw.images[kept],
-        labels[kept],
-        np.array(raw.split)[kept],
-        notes=(*raw.notes, *notes, *remarks_on_labels(labels[kept], classes)),
-        classes=classes,
-    )
+    labels = labels[kept]
+    if labels.max() < 0:
+        notes.append("no labels: every label is -1")
+    split, untold = splits(rows, given, "Training" if labels.max() >= 0 else "PublicTest")
+    images = images if kept.all() else images[kept]
+    return Faces(images, labels, split[kept], notes=(*notes, *untold), classes=classes)
+
+
+def splits(rows: list[Row], given: Given, otherwise: str) -> tuple[np.ndarray, list[str]]:
+    """The split of each row, ``otherwise`` where nothing tells it, and notes of those."""
+    split = np.array([row.split or given.split or otherwise for row in rows])
+    untold = Counter(row.folder for row in rows if not (row.split or given.split))
+    notes = []
+    for folder, count in untold.most_common(3):
+        where = f"folder {shown(folder)} names no split" if folder else "nothing names a split"
+        notes.append(f"{where}: {count} faces are read as {otherwise}")
+    return split, notes
 
 
 def class_of(word: str, chosen: tuple[str, ...] | None) -> str | None:
     """The class that a name means: one of FER2013's (or contempt), or one that the user chose."""
-    if chosen is None:
-        return class_named(word)
-    own = {name.lower(): name for name in chosen}
-    return own.get(word.lower()) or class_named(word) or word
+    own = {name.lower(): name for name in chosen or ()}
+    return own.get(word.lower()) or class_named(word) or (word if chosen else None)
 
 
-def what_counts(chosen: tuple[str, ...] | None) -> str:
-    if chosen:
-        return f"expected 0 to {len(chosen) - 1} or one of {', '.join(chosen)}, as CLASSES= says"
-    return f"expected 0 to 6 or one of {', '.join(EMOTIONS)}; if it is a class, say so: CLASSES="
-
-
-def meaning_of_numbers(totals: dict[int, int], given: Given) -> tuple[dict, list[str]]:
+def meaning_of_numbers(totals: dict[str, int], given: Given) -> tuple[dict, list[str]]:
     """The class name of each number, from how often each occurs and what the user chose."""
     chosen = given.classes
-    if not totals:
+    count = Counter()
+    for word, total in totals.items():
+        if number_of(word) is not None:
+            count[number_of(word)] += total
+    if not count:
         return {}, []
-    official = official_order(totals)
+    official = official_order(count)
     if official and (chosen is None or set(chosen) <= set(EMOTIONS)):
-        if all(EMOTIONS.index(name) == number for number, name in official.items()):
+        if official == dict(enumerate(EMOTIONS)):
             return official, []
         told = ", ".join(f"{number}={official[number]}" for number in sorted(official))
         return official, [f"FER2013 in another numbering, told by its counts and put right: {told}"]
-    lowest, highest = min(totals), max(totals)
+    ends = min(count), max(count)
     if chosen:
-        first = 1 if (lowest, highest) == (1, len(chosen)) else 0
-        return {k + first: name for k, name in enumerate(chosen)}, []
-    if (lowest, highest) == (1, 7):
+        first = 1 if ends == (1, len(chosen)) else 0
+        return dict(enumerate(chosen, first)), []
+    if ends == (1, 7):
         raise DataError(
             f"{given.name}: labels from 1 to 7, FER2013's go from 0 to 6; say what they mean, in their "
             "order: CLASSES=surprise,fear,disgust,happy,sad,angry,neutral for instance (RAF-DB)"
         )
-    told = ", ".join(f"{k}={name}" for k, name in enumerate(EMOTIONS))
+    told = ", ".join(f"{number}={name}" for number, name in enumerate(EMOTIONS))
     note = f"numbers read as {told}; if they mean others, say so: CLASSES=name,name,…"
     return dict(enumerate((*EMOTIONS, CONTEMPT))), [note]
 
 
-def official_order(totals: dict[int, int]) -> dict[int, str] | None:
+def official_order(count: dict[int, int]) -> dict[int, str] | None:
     """What numbers mean in a set with FER2013's counts, of one split, two or all; else None."""
-    if len(totals) != len(EMOTIONS):
-        return None
-    for splits in product((0, 1), repeat=3):
-        name_of_total = dict(zip((OFFICIAL @ splits).tolist(), EMOTIONS, strict=True))
-        if name_of_total.keys() == set(totals.values()):
-            return {number: name_of_total[total] for number, total in totals.items()}
+    for held in product((0, 1), repeat=3):
+        name_of_total = dict(zip((OFFICIAL @ held).tolist(), EMOTIONS, strict=True))
+        if sorted(name_of_total) == sorted(count.values()):
+            return {number: name_of_total[total] for number, total in count.items()}
     return None
-
-
-def remarks_on_labels(labels: np.ndarray, classes: tuple[str, ...]) -> list[str]:
-    unlabelled = int((labels == UNLABELLED).sum())
-    if unlabelled == len(labels):
-        return ["no labels: every label is -1"]
-    lacking = [name for k, name in enumerate(classes) if not (labels == k).any()]
-    notes = [f"{unlabelled} faces have no label"] if unlabelled else []
-    return notes + ([f"no face of {', '.join(lacking)}"] if lacking else [])
