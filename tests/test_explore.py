@@ -12,7 +12,7 @@ from ipywidgets.widgets import widget
 from PIL import Image
 from torch import nn
 
-from fer_utils import evaluation, explore, metrics
+from fer_utils import explore, metrics
 from fer_utils.plotting import style
 from fer_utils.runs import Run
 

@@ -109,6 +109,6 @@ def one_picture(picture: np.ndarray) -> Figure:
 def one_kernel(kernel: np.ndarray) -> Figure:
     """One kernel large, its weights signed, with their scale."""
     drawn, (ax, scale) = blank(2.9, 2.1, (0.05, 0.05, 2, 2), (2.12, 0.15, 0.1, 1.6))
-    drawn.colorbar(style.signed_image(ax, kernel, style.signed_limit(kernel)), cax=scale)
+    drawn.colorbar(style.signed_image(ax, kernel), cax=scale)
     scale.set_title("weight", fontsize=7.5, loc="left")
     return drawn

@@ -80,8 +80,9 @@ def signed_limit(*maps: np.ndarray, quantile: float = 0.995) -> float:
     return float(np.quantile(magnitude, quantile)) or 1.0
 
 
-def signed_image(ax: Axes, map_: np.ndarray, limit: float, **kwargs):
+def signed_image(ax: Axes, map_: np.ndarray, limit: float | None = None, **kwargs):
     """A signed (h, w) map on a diverging scale centred on zero; returns the image artist."""
+    limit = signed_limit(map_) if limit is None else limit
     bare(ax)
     return ax.imshow(map_, cmap=SIGNED, vmin=-limit, vmax=limit, **kwargs)
 
