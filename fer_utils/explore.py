@@ -254,9 +254,10 @@ def filters(run: Run) -> Panel:
                 f"The optimum of the output {name}: {times:.1f} times the highest logit of a face."
             )
         else:
+            reached = card[f"{label}_reached"][1, place]
             told = (
-                f"The optimum of filter {name} of {label} under the power-spectrum prior: normalised "
-                f"activation {card[f'{label}_reached'][1, place]:.1f} (1 is the strongest real patch)."
+                f"The optimum of filter {name} of {label} under the power-spectrum prior: "
+                f"normalised activation {reached:.1f} (1 is the strongest real patch)."
             )
         return told, draw.one_picture(card[label][place])
 

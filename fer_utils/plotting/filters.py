@@ -58,7 +58,7 @@ def field_plot(fields: dict[str, np.ndarray], boxes: dict[str, tuple]) -> Figure
 
 
 def feature_maps(face: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
-    """A face (48, 48) and some maps (n, h, w) of each convolution, signed, each on its own scale."""
+    """A face (48, 48) and signed maps (n, h, w) of each convolution, each map on its own scale."""
     drawn, (left, right) = style.figure(1, 2, height=2.1, width_ratios=[1, 5.2])
     style.face_image(left, face)
     left.set_title("the face")
