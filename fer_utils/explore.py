@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import ipywidgets as widgets
 import numpy as np
+import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from fer_utils import evaluation, metrics
+from fer_utils import evaluation
 from fer_utils.data import read_face
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.data.files import PICTURE_SUFFIXES
@@ -38,21 +38,6 @@ FACES = 210  # faces to choose from
 ANSWER = "its answer"
 
 
-@dataclass(frozen=True)
-class View:
-    """What one choice shows: a picture, and in words (also its text alternative) what it is."""
-
-    told: str
-    figure: Figure | None = None
-
-    def html(self) -> str:
-        body = ""
-        if self.figure:
-            source = draw.data_url(self.figure)
-            body = f'<img src="{source}" alt="{html.escape(self.told)}" style="max-width: 100%">'
-        return f"{body}<p>{html.escape(self.told)}</p>"
-
-
 def live() -> bool:
     """Whether the cell at work was run by a front end with a person before it."""
     kernel = getattr(get_ipython(), "kernel", None)
@@ -61,19 +46,19 @@ def live() -> bool:
 
 
 class Panel:
-    """Lists to choose from, over one view; ``name`` is that of the static figure.
+    """Lists to choose from, over one picture; ``name`` is that of the static figure.
 
-    ``options`` gives what there is to choose, {label: values}, for a choice made so far, and
-    ``view`` the view of a whole choice, {label: value}; ``start`` is the first one where it is not
-    the first value of each list. ``receive`` takes an uploaded picture's name and bytes, and
-    returns the choice that shows it.
+    ``options`` gives what there is to choose, {label: values}, for a choice made so far.
+    ``view`` shows a whole choice, {label: value}: in words, and as a figure or None. ``start`` is
+    the first choice where it is not the first value of each list. ``receive`` takes an uploaded
+    picture's name and bytes, and returns the choice that shows it.
     """
 
     def __init__(
         self,
         name: str,
         options: Callable[[dict], dict[str, list[str]]],
-        view: Callable[[dict], View],
+        view: Callable[[dict], tuple[str, Figure | None]],
         start: dict[str, str] | None = None,
         receive: Callable[[str, bytes], dict] | None = None,
     ):
@@ -89,21 +74,20 @@ class Panel:
     def box(self) -> widgets.VBox:
         self.controls = {label: widgets.Dropdown(description=label) for label in self.choice}
         for control in self.controls.values():
-            control.observe(self.refresh, "value")
+            control.observe(self.chosen, "value")
         self.shown = widgets.HTML()  # and not Image, which has no text alternative
-        row = widgets.HBox(list(self.controls.values()))
-        row.layout.flex_flow = "row wrap"
+        row = [*self.controls.values()]
         if self.receive:
             self.upload = widgets.FileUpload(
                 accept=",".join(PICTURE_SUFFIXES), description="a picture of yours"
             )
             self.upload.layout.width = "max-content"  # a button's own width cuts the text off
             self.upload.observe(self.uploaded, "value")
-            row.children = (*row.children, self.upload)
+            row.append(self.upload)
         self.choose(self.choice)
-        return widgets.VBox([row, self.shown])
+        return widgets.VBox([widgets.Box(row, layout={"flex_flow": "row wrap"}), self.shown])
 
-    def refresh(self, _=None) -> None:
+    def chosen(self, _) -> None:
         self.choose({label: control.value for label, control in self.controls.items()})
 
     def uploaded(self, change) -> None:
@@ -118,15 +102,21 @@ class Panel:
         self.choice = self.settled(wanted)
         for label, values in self.options(self.choice).items():
             control = self.controls[label]
-            control.unobserve(self.refresh, "value")
+            control.unobserve(self.chosen, "value")
             if control.options != tuple(values):
                 control.options = values
             control.value = self.choice[label]
-            control.observe(self.refresh, "value")
+            control.observe(self.chosen, "value")
         try:
-            self.shown.value = self.view(self.choice).html()
+            told, figure = self.view(self.choice)
         except (ValueError, OSError) as error:
             self.complain(error)
+            return
+        told, picture = html.escape(told), ""
+        if figure:
+            source = draw.data_url(figure)
+            picture = f'<img src="{source}" alt="{told}" style="max-width: 100%">'
+        self.shown.value = f"{picture}<p>{told}</p>"
 
     def complain(self, error: Exception) -> None:
         self.shown.value = f'<p role="alert">{html.escape(str(error))}</p>'
@@ -135,12 +125,12 @@ class Panel:
         if live():
             display(self.box)
             return
-        view, offer = self.view(self.choice), ", ".join(self.choice)
-        told = f"{view.told} In JupyterLab: choose {offer}."
-        if view.figure:
-            show(view.figure, self.name, alt=view.told, caption=told)
+        told, figure = self.view(self.choice)
+        more = f"{told} In JupyterLab: choose {', '.join(self.choice)}."
+        if figure:
+            show(figure, self.name, alt=told, caption=more)
         else:
-            display(Markdown(told))
+            display(Markdown(more))
 
 
 def confusion(run: Run) -> Panel:
@@ -149,41 +139,37 @@ def confusion(run: Run) -> Panel:
     Its surest twelve with confidence and, where there are, the votes of people; rows and
     confidence alone where the images are not at hand.
     """
-    classes, tested = list(run.classes), run.predictions
-    scores = tested[classes].to_numpy()
-    answer, sure = scores.argmax(1), scores.max(1)
+    classes = list(run.classes)
+    scores = run.predictions[classes].to_numpy()
+    tested = run.predictions[["row", "split"]].assign(
+        label=pd.Categorical.from_codes(run.predictions["label"], classes),
+        prediction=pd.Categorical.from_codes(scores.argmax(1), classes),
+        confidence=scores.max(1),
+    )
     splits = sorted(set(tested["split"]))
 
-    def behind(label: int, prediction: int, split: str) -> np.ndarray:
-        cell = (tested["label"] == label) & (answer == prediction) & (tested["split"] == split)
-        cell = np.flatnonzero(cell)
-        return cell[np.argsort(-sure[cell], kind="stable")]
-
-    def view(choice: dict) -> View:
-        label, prediction = (classes.index(choice[key]) for key in ("label", "prediction"))
-        cell = behind(label, prediction, choice["split"])
-        few, rows = cell[:MOST], tested["row"].to_numpy()[cell[:MOST]]
+    def view(choice: dict) -> tuple[str, Figure | None]:
+        cell = tested[(tested[list(choice)] == list(choice.values())).all(axis=1)]
+        surest = cell.sort_values("confidence", ascending=False, kind="stable")[:MOST]
         told = (
             f"{choice['split']}: {len(cell)} of the faces labelled {choice['label']} were read as "
             f"{choice['prediction']}."
         )
-        if not len(few):
-            return View(told)
-        captions = [f"{row}: {p:.0%}" for row, p in zip(rows, sure[few], strict=True)]
-        told += f" The {len(few)} surest, row and confidence: {', '.join(captions)}."
-        if (faces := run.faces(rows=rows)) is None:
-            return View(f"{told} Their images are not at hand.")
+        if cell.empty:
+            return told, None
+        captions = [f"{of.row}: {of.confidence:.0%}" for of in surest.itertuples()]
+        told += f" The {len(surest)} surest, row and confidence: {', '.join(captions)}."
+        if (faces := run.faces(rows=surest["row"].to_numpy())) is None:
+            return f"{told} Their images are not at hand.", None
         if faces.votes is not None:
             people = map(said_by_people, faces.votes)
             captions = [f"{own}\n{theirs}" for own, theirs in zip(captions, people, strict=True)]
-        return View(told, draw.faces_in_rows(faces.images, captions))
+        return told, draw.faces_in_rows(faces.images, captions)
 
     options = {"label": classes, "prediction": classes, "split": splits}
-    first = tested["split"] == splits[0]
-    counts = metrics.confusion_matrix(tested["label"][first], answer[first], len(classes))
-    np.fill_diagonal(counts, -1)
-    a, b = np.unravel_index(counts.argmax(), counts.shape)
-    start = {"label": classes[a], "prediction": classes[b]}
+    wrong = tested[(tested["split"] == splits[0]) & (tested["label"] != tested["prediction"])]
+    most = wrong.groupby(["label", "prediction"], observed=True).size()
+    start = dict(zip(most.index.names, most.idxmax(), strict=True)) if len(most) else {}
     return Panel("03_behind", lambda _: options, view, start)
 
 
@@ -209,12 +195,13 @@ def saliency(run: Run) -> Panel:
         for row, k, face in zip(tested, faces.labels, faces.images, strict=True)
     }
 
-    def options(_) -> dict[str, list[str]]:
-        return {"face": list(pictures), "class": [ANSWER, *run.classes], "method": methods}
+    def options(choice: dict) -> dict[str, list[str]]:
+        of, _, _ = pictures.get(choice.get("face"), (source, None, ""))
+        return {"face": list(pictures), "class": [ANSWER, *of.classes], "method": methods}
 
-    def view(choice: dict) -> View:
+    def view(choice: dict) -> tuple[str, Figure]:
         of, face, note = pictures[choice["face"]]
-        one, name, method = np.stack([face]), choice["class"], evaluation.METHODS[choice["method"]]
+        one, name, method = face[None], choice["class"], evaluation.METHODS[choice["method"]]
         scores = of.predict(one)[0]
         k = int(scores.argmax()) if name == ANSWER else of.classes.index(name)
         map_ = method.maps(of.model(), of.scale(one), torch.tensor([k]))[0, 0].numpy()
@@ -223,7 +210,7 @@ def saliency(run: Run) -> Panel:
             f"({scores.max():.0%}). Map: {choice['method']} for {of.classes[k]}; red, "
             f"{'brighter helps' if method.direction else 'speaks for'} it.{note}"
         )
-        return View(told, draw.one_map(face, map_, method.unit, scores, of.classes))
+        return told, draw.one_map(face, map_, method.unit, scores, of.classes)
 
     def receive(name: str, content: bytes) -> dict:
         face, how = read_face(content, name)
@@ -236,17 +223,19 @@ def saliency(run: Run) -> Panel:
 def filters(run: Run) -> Panel:
     """The card of a filter: the first layer's kernels, optima of those between and of the
     outputs, all that is known of the last layer's."""
-    card, classes = run.read("filters"), run.classes
-    (first, layer), *_, (last, _) = stages(run.model())
+    card, classes, shown = run.read("filters"), run.classes, stages(run.model())
+    (first, layer), (last, _) = shown[0], shown[-1]
     kernels = run.model().get_submodule(layer).weight.detach()[:, 0].numpy()
     names = {last: [str(k) for k in range(len(card["free"]))]}
     names |= {label: [str(k) for k in card[f"{label}_filters"]] for label in card["early"][::-1]}
-    names |= {first: [str(k) for k in range(len(kernels))], "outputs": list(classes)}
+    if first != last:
+        names[first] = [str(k) for k in range(len(kernels))]
+    names["outputs"] = list(classes)
 
     def options(choice: dict) -> dict[str, list[str]]:
         return {"layer": list(names), "filter": names[choice.get("layer", last)]}
 
-    def view(choice: dict) -> View:
+    def view(choice: dict) -> tuple[str, Figure]:
         label, name = choice["layer"], choice["filter"]
         place = names[label].index(name)
         if label == last:
@@ -255,11 +244,10 @@ def filters(run: Run) -> Panel:
                 for kind, title in cards.KINDS.items()
             }
             tuning, fall = card["tuning"][place], card["logit_fall"][place]
-            drawn = draw.one_card(pictures, tuning, fall, classes)
-            return View(on_card(card, place, classes), drawn)
+            return on_card(card, place, classes), draw.one_card(pictures, tuning, fall, classes)
         if label == first:
             told = f"Kernel {name} of {first} as it is: what it weighs up (red) and down (blue)."
-            return View(told, draw.one_picture(kernels[place], "weight"))
+            return told, draw.one_kernel(kernels[place])
         if label == "outputs":
             times = card["outputs_logit"][place] / card["outputs_strongest"][place]
             told = (
@@ -271,7 +259,7 @@ def filters(run: Run) -> Panel:
                 f"The optimum of filter {name} of {label} under the power-spectrum prior: "
                 f"normalised activation {reached:.1f} (1 is the strongest real patch)."
             )
-        return View(told, draw.one_picture(card[label][place]))
+        return told, draw.one_picture(card[label][place])
 
     return Panel("05_choose", options, view, {"filter": str(cards.closer(card)[0])})
 

@@ -166,7 +166,7 @@ def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkey
     drawn = draw.closer_look(shown, card["tuning"], card["logit_fall"], rows)
     assert "a undefined" in [ax.get_xlabel() for ax in drawn.axes]
     draw.filter_sheet({"optimum": card["free"]} | {"mean": card["mean_patch"]},
-                      cards.sheet_order(card), [None] * 128)  # fmt: skip
+                      cards.sheet_order(card), [None] * 128, run.classes)  # fmt: skip
 
 
 @whole

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from ipywidgets.widgets import widget
 from PIL import Image
+from torch import nn
 
-from fer_utils import evaluation, explore, metrics
+from fer_utils import explore, metrics
 from fer_utils.plotting import style
 from fer_utils.runs import Run
 
@@ -81,7 +82,7 @@ def test_every_cell_of_the_matrix_counts_its_faces(real):
     for (a, b), n in np.ndenumerate(matrix):
         label, prediction = real.classes[a], real.classes[b]
         choice = {"label": label, "prediction": prediction, "split": "PublicTest"}
-        assert panel.view(choice).told.startswith(f"PublicTest: {n} of the faces labelled {label}")
+        assert panel.view(choice)[0].startswith(f"PublicTest: {n} of the faces labelled {label}")
 
 
 def test_the_first_cell_shown_is_the_largest_mistake(real):
@@ -131,12 +132,18 @@ def test_face_class_and_method_each_change_the_map(drawn):
 
 
 def test_without_images_the_faces_are_drawn_and_their_own_network_reads_them(real):
-    assert "network synthetic" in explore.saliency(real).view(explore.saliency(real).choice).told
+    panel = explore.saliency(real)
+    assert "network synthetic" in panel.view(panel.choice)[0]
 
 
-def test_the_panel_makes_maps_as_the_chapter_does(drawn):
-    panel = explore.saliency(drawn)
-    assert panel.options({})["method"] == evaluation.asking(evaluation.METHODS)
+def test_a_run_of_other_classes_asks_each_network_for_its_own(drawn, few_faces):
+    own = SimpleNamespace(name="own", classes=("calm", "upset"), faces=lambda rows: None)
+    panel = explore.saliency(own)
+    assert panel.options({})["class"] == [explore.ANSWER, *drawn.classes]
+    content = io.BytesIO()
+    Image.fromarray(few_faces.images[0]).save(content, "PNG")
+    mine = panel.receive("me.png", content.getvalue())
+    assert panel.options(mine)["class"] == [explore.ANSWER, "calm", "upset"]
 
 
 def upload(panel, name, image):
@@ -180,6 +187,15 @@ def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):
         "conv4": 128, "conv3": 12, "conv2": 12, "conv1": 32, "outputs": 7,
     }  # fmt: skip
     assert offered["outputs"] == real.classes
+
+
+def test_a_network_of_one_convolution_has_cards_and_outputs(real):
+    card, only = real.read("filters"), nn.Sequential(nn.Conv2d(1, 128, 3), nn.Flatten())
+    card = card | {"early": np.array([], str)}
+    run = SimpleNamespace(read=lambda _: card, model=lambda: only, classes=real.classes)
+    panel = explore.filters(run)
+    assert panel.options({})["layer"] == ["conv1", "outputs"]
+    assert panel.view(panel.choice)[0].startswith(f"Filter {panel.choice['filter']} responds")
 
 
 def test_a_panel_saved_for_the_report_warns_of_nothing(monkeypatch, tmp_path, drawn):

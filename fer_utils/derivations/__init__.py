@@ -13,8 +13,9 @@ intermediate, so they can be differentiated once more. Nothing in them calls aut
 - ``normalisation``  batch norm; Ioffe & Szegedy 2015, arXiv:1502.03167
 - ``entropy``        softmax with cross-entropy; Bridle 1990, Szegedy et al. 2016 (smoothing)
 - ``layers``         activations, pools, linear, convolution; Dumoulin & Visin, arXiv:1603.07285
-- ``network``        the backward pass of a whole network such as ``FerCNN``
+- ``network``        the backward pass of a whole network that is a chain of such layers
 - ``checks``         gradient checks, run on ``cases``: six layers, and errors planted in them
+- ``symbolic``       the formulas as identities in SymPy
 - ``exercise``       a checker of the reader's own six derivatives
 """
 
@@ -35,7 +36,6 @@ from fer_utils.derivations.layers import (
 )
 from fer_utils.derivations.network import network_backward
 from fer_utils.derivations.normalisation import (
-    batchnorm,
     batchnorm_backward,
     batchnorm_eval_backward,
     batchnorm_jacobian,

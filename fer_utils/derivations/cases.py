@@ -12,7 +12,7 @@ from torch import Tensor
 from fer_utils.derivations import entropy, layers, normalisation
 
 EPS = 0.3  # large, so that ε's part in the gradient is as large as any other
-NEGATIVE_SLOPE = 0.05
+SLOPE = 0.05  # LeakyReLU's, below zero
 ROUNDED = "computed in float32"  # the one planted error that is small: about 1e-7
 
 
@@ -37,10 +37,21 @@ def cases(seed: int = 0) -> dict[str, Case]:
     def case(forward, backward, inputs, wrong):
         direction = [draw(*x.shape) for x in inputs]
         dy = draw(*forward(*inputs).shape)
-        wrong = {**wrong, ROUNDED: lambda dy, *inputs: _rounded(backward, dy, inputs)}
-        return Case(forward, backward, inputs, dy, direction, wrong)
+        return Case(
+            forward, backward, inputs, dy, direction, {**wrong, ROUNDED: _rounded(backward)}
+        )
 
-    away_from_zero = (x := draw(3, 4)) + x.sign() / 2
+    def conv(dy, x, w, c):
+        return layers.conv2d_backward(dy, x, w, 2, 1)
+
+    def linear(dy, x, w, c):
+        return layers.linear_backward(dy, x, w)
+
+    def pool(dy, x):
+        return (layers.max_pool_backward(dy, x, 3, 2, 1),)
+
+    x = draw(3, 4)
+    away_from_zero = x + x.sign() / 2
     no_ties = torch.randperm(20, generator=generator).double().view(1, 1, 4, 5) / 4
     # soft, and not all of sum 1, so that Σy shows in the gradient
     y = draw(3, 5).softmax(1) * torch.tensor([[1.0], [2.0], [0.5]], dtype=torch.float64)
@@ -48,36 +59,33 @@ def cases(seed: int = 0) -> dict[str, Case]:
     return {
         "convolution": case(
             lambda x, w, c: F.conv2d(x, w, c, 2, 1),
-            lambda dy, x, w, c: layers.conv2d_backward(dy, x, w, 2, 1),
+            conv,
             [draw(1, 2, 4, 3), draw(1, 2, 3, 2), draw(1)],
             {
-                "wrong sign of dW": lambda dy, x, w, c: _conv(dy, x, w, dw_sign=-1),
-                "wrong sign of dx": lambda dy, x, w, c: _conv(dy, x, w, dx_sign=-1),
-                "kernel turned round": lambda dy, x, w, c: _conv(dy, x, w, turned=(2, 3)),
+                "wrong sign of dW": _signed(conv, 1, -1, 1),
+                "wrong sign of dx": _signed(conv, -1, 1, 1),
+                "kernel turned round": lambda dy, x, w, c: conv(dy, x, w.flip(2, 3), c),
             },
         ),
         "LeakyReLU": case(
-            lambda x: F.leaky_relu(x, NEGATIVE_SLOPE),
-            lambda dy, x: layers.leaky_relu_backward(dy, x, NEGATIVE_SLOPE),
+            lambda x: F.leaky_relu(x, SLOPE),
+            lambda dy, x: layers.leaky_relu_backward(dy, x, SLOPE),
             [away_from_zero],
             {
-                "wrong sign of the slope": lambda dy, x: _where(x, dy, -NEGATIVE_SLOPE),
-                "slope missing": lambda dy, x: _where(x, dy, 0.0),
+                "wrong sign of the slope": lambda dy, x: layers.leaky_relu_backward(dy, x, -SLOPE),
+                "slope missing": lambda dy, x: layers.leaky_relu_backward(dy, x, 0.0),
             },
         ),
         "max-pool": case(
-            lambda x: F.max_pool2d(x, 3, 2, 1),
-            lambda dy, x: layers.max_pool_backward(dy, x, 3, 2, 1),
-            [no_ties],
-            {"wrong sign": lambda dy, x: -layers.max_pool_backward(dy, x, 3, 2, 1)},
+            lambda x: F.max_pool2d(x, 3, 2, 1), pool, [no_ties], {"wrong sign": _signed(pool, -1)}
         ),
         "linear": case(
             F.linear,
-            lambda dy, x, w, c: layers.linear_backward(dy, x, w),
+            linear,
             [draw(3, 4), draw(2, 4), draw(2)],
             {
-                "wrong sign of dW": lambda dy, x, w, c: (dy @ w, -dy.T @ x, dy.sum(0)),
-                "wrong sign of db": lambda dy, x, w, c: (dy @ w, dy.T @ x, -dy.sum(0)),
+                "wrong sign of dW": _signed(linear, 1, -1, 1),
+                "wrong sign of db": _signed(linear, 1, 1, -1),
             },
         ),
         "batch norm": case(
@@ -104,9 +112,6 @@ def cases(seed: int = 0) -> dict[str, Case]:
     }
 
 
-# ---- wrong passes, written apart from the right ones ----------------------------------------
-
-
 def norm_pass(dy, x, gamma, mean=1, x_hat=1, correction=0):
     """Batch norm's backward pass with factors to spoil its terms; right as it stands."""
     row, over, m = (1, -1, 1, 1), (0, 2, 3), x.numel() // x.shape[1]
@@ -118,18 +123,16 @@ def norm_pass(dy, x, gamma, mean=1, x_hat=1, correction=0):
     return gamma.view(row) / (m * std) * passed, dgamma, dbeta
 
 
-def _conv(dy, x, w, dx_sign=1, dw_sign=1, turned=()):
-    _, dw, dc = layers.conv2d_backward(dy, x, w, 2, 1)
-    dx, _, _ = layers.conv2d_backward(dy, x, w.flip(turned), 2, 1)
-    return dx_sign * dx, dw_sign * dw, dc
+def _signed(backward, *signs):
+    """The pass with a sign before each of its gradients."""
+    return lambda *of: tuple(s * g for s, g in zip(signs, backward(*of), strict=True))
 
 
-def _rounded(backward, dy, inputs):
-    gradients = backward(dy.float(), *(x.float() for x in inputs))
-    if isinstance(gradients, tuple):
-        return tuple(g.to(dy.dtype) for g in gradients)
-    return gradients.to(dy.dtype)
+def _rounded(backward):
+    def in_float32(*of):
+        gradients = backward(*(x.float() for x in of))
+        if isinstance(gradients, Tensor):
+            return gradients.double()
+        return tuple(g.double() for g in gradients)
 
-
-def _where(x, dy, slope):
-    return torch.where(x > 0, dy, slope * dy)
+    return in_float32

@@ -1,4 +1,9 @@
-"""Softmax with cross-entropy: loss, gradient and Hessian in the logits, in nats."""
+"""Softmax with cross-entropy: loss, gradient and Hessian in the logits, in nats.
+
+logits are (b, k); targets class indices (b,), or distributions (b, k) in floating point whose
+rows need not sum to 1. ``label_smoothing`` α moves each target to (1 − α) y + α/k;
+``temperature`` T divides the logits before the softmax. ValueError where targets don't fit.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +19,13 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 
 def softmax_cross_entropy(logits, targets, label_smoothing=0.0, temperature=1.0):
-    """ℓ = −Σ y log ŷ in nats, one value a row, unaveraged; arguments as in its gradient."""
+    """ℓ = −Σ y log ŷ, one value a row, unaveraged."""
     y = _distribution(logits, targets, label_smoothing)
     return -(y * log_softmax(logits / temperature)).sum(1)
 
 
 def softmax_cross_entropy_grad(logits, targets, label_smoothing=0.0, temperature=1.0):
-    """∂ℓ/∂z = (ŷ Σy − y)/T, one row a sample, unaveraged; ŷ − y where Σy = 1 and T = 1.
-
-    Args:
-        logits: (b, k).
-        targets: class indices (b,), or distributions (b, k) whose rows need not sum to 1.
-        label_smoothing: α moves each target to (1 − α) y + α/k.
-        temperature: T divides the logits before the softmax.
-    """
+    """∂ℓ/∂z = (ŷ Σy − y)/T, one row a sample, unaveraged; ŷ − y where Σy = 1 and T = 1."""
     y = _distribution(logits, targets, label_smoothing)
     predicted = log_softmax(logits / temperature).exp()
     return (predicted * y.sum(1, keepdim=True) - y) / temperature
@@ -43,9 +41,7 @@ def softmax_cross_entropy_hessian(logits, temperature=1.0):
     return (torch.diag_embed(predicted) - outer) / temperature**2
 
 
-def _distribution(logits, targets, label_smoothing=0.0):
-    if logits.ndim != 2:
-        raise ValueError(f"logits must be (samples, classes), not {tuple(logits.shape)}")
+def _distribution(logits, targets, label_smoothing):
     b, k = logits.shape
     if targets.shape == (b, k) and targets.is_floating_point():
         y = targets
@@ -58,4 +54,4 @@ def _distribution(logits, targets, label_smoothing=0.0):
             f"targets {tuple(targets.shape)} of {targets.dtype} fit neither class indices ({b},) "
             f"nor distributions ({b}, {k}) in floating point"
         )
-    return y if label_smoothing == 0 else (1 - label_smoothing) * y + label_smoothing / k
+    return (1 - label_smoothing) * y + label_smoothing / k

@@ -1,6 +1,7 @@
 """Backward passes of the other layers: activations, pools, linear, convolution.
 
-x is the layer's input, dy the gradient at its output. Dumoulin & Visin, arXiv:1603.07285.
+x is the layer's input, dy the gradient at its output; images are (b, c, h, w). ValueError where
+their shapes don't fit. Dumoulin & Visin, arXiv:1603.07285.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from fer_utils.derivations.sizes import conv_output_size, pool_output_size
 
 def leaky_relu_backward(dy: Tensor, x: Tensor, slope: float) -> Tensor:
     """dy where x > 0, slope · dy elsewhere; at 0 the left slope, as torch. Slope 0 is ReLU."""
-    _check_same("dy", dy, x.shape)
+    _check_output(dy, x.shape)
     return torch.where(x > 0, dy, slope * dy)
 
 
 def silu_backward(dy: Tensor, x: Tensor) -> Tensor:
     """y = x σ(x), with σ the logistic function: dx = σ(x) (1 + x (1 − σ(x))) dy."""
-    _check_same("dy", dy, x.shape)
+    _check_output(dy, x.shape)
     gate = torch.sigmoid(x)
     return gate * (1 + x * (1 - gate)) * dy
 
@@ -28,13 +29,12 @@ def silu_backward(dy: Tensor, x: Tensor) -> Tensor:
 def max_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> Tensor:
     """Each dy goes to its window's maximum, to the first in reading order among equals.
 
-    Overlapping windows may share a winner: their dy add up. dy (b, c, h', w'), x (b, c, h, w).
+    Overlapping windows may share a winner: their dy add up.
     """
-    _check_images(x)
     (kh, kw), (ph, pw) = _pair(kernel), _pair(padding)
     sh, sw = _pair(kernel if stride is None else stride)
-    height, width = pool_output_size(tuple(x.shape[2:]), (kh, kw), (sh, sw), (ph, pw))
-    _check_same("dy", dy, (*x.shape[:2], height, width))
+    height, width = pool_output_size(x.shape[2:], (kh, kw), (sh, sw), (ph, pw))
+    _check_output(dy, (*x.shape[:2], height, width))
     field = F.pad(x, (pw, pw, ph, ph), value=-torch.inf)
     windows = field.unfold(2, kh, sh).unfold(3, kw, sw)  # (b, c, h', w', kh, kw)
     first = windows.flatten(4).argmax(4)
@@ -47,23 +47,19 @@ def max_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> 
 
 def average_pool_backward(dy: Tensor, x: Tensor, kernel, stride=None, padding=0) -> Tensor:
     """An average is a convolution of each channel by itself, whose weights are all 1/(kh · kw)."""
-    _check_images(x)
     stride = kernel if stride is None else stride
-    small = pool_output_size(tuple(x.shape[2:]), kernel, stride, padding)
-    _check_same("dy", dy, (*x.shape[:2], *small))
+    _check_output(dy, (*x.shape[:2], *pool_output_size(x.shape[2:], kernel, stride, padding)))
     kh, kw = _pair(kernel)
     weight = torch.full((1, 1, kh, kw), 1 / (kh * kw), dtype=x.dtype, device=x.device)
-    dx, _, _ = conv2d_backward(
-        dy.flatten(0, 1)[:, None], x.flatten(0, 1)[:, None], weight, stride, padding
-    )
+    alone = dy.flatten(0, 1)[:, None], x.flatten(0, 1)[:, None]  # each channel as an image
+    dx, _, _ = conv2d_backward(*alone, weight, stride, padding)
     return dx.reshape(x.shape)
 
 
 def linear_backward(dy: Tensor, x: Tensor, weight: Tensor):
     """y = x Wᵀ + b: dx = dy W, dW = dyᵀ x, db = Σ dy; dy (b, out), x (b, in), W (out, in)."""
-    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
-        raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} don't chain")
-    _check_same("dy", dy, (len(x), len(weight)))
+    _check_channels(x, weight)
+    _check_output(dy, (len(x), len(weight)))
     return dy @ weight, dy.T @ x, dy.sum(0)
 
 
@@ -74,15 +70,12 @@ def conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, stride=1, padding=0, 
     apart in x. dy (b, out, h', w'), x (b, in, h, w), weight (out, in, kh, kw); ``padding`` may be
     "same" or "valid".
     """
-    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
-        raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} don't chain")
-    height, width = x.shape[2:]
-    kh, kw = weight.shape[2:]
+    _check_channels(x, weight)
+    (height, width), (kh, kw) = x.shape[2:], weight.shape[2:]
     small = conv_output_size((height, width), (kh, kw), stride, padding, dilation)
-    _check_same("dy", dy, (len(x), len(weight), *small))
+    _check_output(dy, (len(x), len(weight), *small))
     if padding == "same":  # d(k − 1) zeros on each axis, the odd one on the right
-        dilated = _pair(dilation)
-        down, across = dilated[0] * (kh - 1), dilated[1] * (kw - 1)
+        down, across = (d * (k - 1) for d, k in zip(_pair(dilation), (kh, kw), strict=True))
         top, left = down // 2, across // 2
     else:
         top, left = _pair(0 if padding == "valid" else padding)
@@ -100,11 +93,11 @@ def _pair(value):
     return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
-def _check_images(x):
-    if x.ndim != 4:
-        raise ValueError(f"x must be (batch, channels, height, width), not {tuple(x.shape)}")
+def _check_channels(x, weight):
+    if x.ndim != weight.ndim or x.shape[1] != weight.shape[1]:
+        raise ValueError(f"x {tuple(x.shape)} and weight {tuple(weight.shape)} don't chain")
 
 
-def _check_same(name, tensor, shape):
-    if tensor.shape != tuple(shape):
-        raise ValueError(f"{name} is {tuple(tensor.shape)}, the layer's output {tuple(shape)}")
+def _check_output(dy, shape):
+    if dy.shape != tuple(shape):
+        raise ValueError(f"dy is {tuple(dy.shape)}, the layer's output {tuple(shape)}")

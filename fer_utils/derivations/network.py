@@ -28,16 +28,16 @@ def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
     """(loss, dimages, {parameter: its gradient}): mean cross-entropy's, without autograd.
 
     The network runs forward once, as it is. Each leaf layer must be given what the one before it
-    put out, flattened or not; ValueError for a skip, a functional operation, or a layer without
-    a derivation. A batch norm in train mode uses the batch's statistics; nothing is written to
+    put out, flattened or not; a ValueError names the first layer that is not, or that has no
+    derivation. A batch norm in train mode uses the batch's statistics; nothing is written to
     the model, not even the running ones.
     """
-    tape, logits = _run(model, images)
+    tape, logits = _forward(model, images)
     loss = softmax_cross_entropy(logits, targets).mean()
     dy = softmax_cross_entropy_grad(logits, targets) / len(logits)
     gradients = {}
-    for name, layer, x, shape in reversed(tape):
-        dy, *own = _backward(name, layer, dy.reshape(shape), x)
+    for name, layer, x, output in reversed(tape):
+        dy, *own = _backward(name, layer, dy.reshape(output.shape), x)
         for parameter, gradient in zip(("weight", "bias"), own, strict=False):
             if getattr(layer, parameter) is not None:
                 key = f"{name}.{parameter}".lstrip(".")  # a layer may be called twice
@@ -48,30 +48,20 @@ def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
     return loss, dy.reshape(images.shape), {name: gradients[name] for name in wanted}
 
 
-def _run(model, images):
-    """([(name, layer, its input, its output's shape)], logits), each fed by the one before."""
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("no backward pass by hand through TorchScript: give the nn.Module")
+def _forward(model, images):
+    """([(name, layer, its input, its output)], logits), each fed by the one before."""
     if not images.isfinite().all():
         raise ValueError("images hold NaN or infinity: they have no gradient")
-    tape, last = [], images
     names = {m: name for name, m in model.named_modules() if not any(m.children())}
+    tape, inputs = [], []
 
-    def enter(layer, inputs):
-        nonlocal last
-        if not _is(inputs[0], last):
-            raise ValueError(
-                f"no backward pass by hand: layer {names[layer]!r} is not fed by the layer called "
-                f"before it ({tape[-1][0] if tape else 'the images'}); it needs a chain of nn.Modules"
-            )
-        last = last.reshape(inputs[0].shape)
+    def enter(layer, given):
+        inputs.append(given[0].clone())  # the layer may work in place, and so may the next one
 
-    def leave(layer, inputs, output):
-        nonlocal last
+    def leave(layer, given, output):
         if not isinstance(output, Tensor):
             raise ValueError(f"no backward pass by hand: layer {names[layer]!r} returns no tensor")
-        tape.append((names[layer], layer, last, output.shape))
-        last = output.clone()  # the next layer may work in place
+        tape.append((names[layer], layer, inputs[-1], output.clone()))
 
     handles = [layer.register_forward_pre_hook(enter) for layer in names]
     handles += [layer.register_forward_hook(leave) for layer in names]
@@ -85,20 +75,30 @@ def _run(model, images):
     finally:
         for handle in handles:
             handle.remove()
-    if not tape or not _is(logits, last):
-        raise ValueError(
-            "no backward pass by hand: the network changes what its last layer "
-            f"({tape[-1][0] if tape else 'none'}) put out; it needs a chain of nn.Modules"
-        )
+    source, given = "the images", images
+    for name, _, x, output in tape:
+        _check_fed(f"layer {name!r}", x, source, given)
+        source, given = f"layer {name!r}", output
+    _check_fed("the network's answer", logits, source, given)
     return tape, logits
 
 
-def _is(x, last):
-    """The very values, flattened or not."""
-    return x.shape in (last.shape, last.flatten(1).shape) and torch.equal(x, last.reshape(x.shape))
+def _check_fed(place, x, source, given):
+    """ValueError unless x holds the very values given, flattened or not."""
+    flat = given.flatten(1)
+    if x.shape not in (given.shape, flat.shape) or not torch.equal(x.flatten(1), flat):
+        raise ValueError(
+            f"no backward pass by hand: {place} is not fed by {source}, called before it; it "
+            "needs a chain of nn.Modules"
+        )
 
 
 def _backward(name, layer, dy, x):  # -> dx, then weight's and bias's gradients
+    unknown = ValueError(
+        f"no backward pass was derived for layer {name!r}: {layer}; known: {KNOWN}"
+    )
+    if not type(layer).__module__.startswith("torch.nn."):
+        raise unknown  # a class of one's own may compute anything
     match layer:
         case nn.Conv2d(groups=1, padding_mode="zeros"):
             return conv2d_backward(dy, x, layer.weight, layer.stride, layer.padding, layer.dilation)
@@ -120,7 +120,7 @@ def _backward(name, layer, dy, x):  # -> dx, then weight's and bias's gradients
             return (dy.reshape(x.shape),)
         case nn.Dropout() | nn.Dropout2d() if not (layer.training and layer.p):
             return (dy,)
-    raise ValueError(f"no backward pass was derived for layer {name!r}: {layer}; known: {KNOWN}")
+    raise unknown
 
 
 def _batchnorm_backward(layer, dy, x):

@@ -1,6 +1,9 @@
-"""Batch normalisation and its gradients: six small steps, one line, one Jacobian.
+"""Batch normalisation's gradients: six small steps, one line, one Jacobian.
 
-m values a channel, mean μ, variance σ² (divided by m), σ_ε = √(σ² + ε), x̂ = (x − μ)/σ_ε.
+x and dy are (b, channels, …): m values a channel, on every axis but 1. Mean μ, variance σ²
+(divided by m), σ_ε = √(σ² + ε), x̂ = (x − μ)/σ_ε, y = γ x̂ + β; gamma is (channels,).
+
+ValueError where m = 1 (as torch), and where ε = 0 and a channel is constant: x̂ is 0/0 there.
 """
 
 from __future__ import annotations
@@ -9,41 +12,27 @@ import torch
 from torch import Tensor
 
 
-def batchnorm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
-    """y = γ x̂ + β, each channel by its own mean and variance."""
-    _, _, normalised = _normalise(x, gamma, eps)
-    return _row(gamma, x) * normalised + _row(beta, x)
-
-
 def batchnorm_steps(dy: Tensor, x: Tensor, gamma: Tensor, eps: float) -> dict[str, Tensor]:
     """∂ℓ/∂x̂, ∂ℓ/∂σ², ∂ℓ/∂μ, ∂ℓ/∂x, ∂ℓ/∂γ, ∂ℓ/∂β, one from the other, as chapter 6 derives them.
 
     Keys ``x_hat``, ``var``, ``mean``, ``x``, ``gamma``, ``beta``; ``var`` and ``mean`` (channels,).
     """
-    centred, std, normalised = _normalise(x, gamma, eps, dy)
+    centred, std, normalised = _normalise(dy, x, gamma, eps)
     over, m = _values(x), x.numel() // x.shape[1]
     by_x_hat = dy * _row(gamma, x)
     by_var = (by_x_hat * centred * -0.5 * std**-3).sum(over)
     by_mean = (by_x_hat * -1 / std).sum(over) + by_var * (-2 * centred / m).sum(over)
     by_x = by_x_hat / std + _row(by_var, x) * 2 * centred / m + _row(by_mean, x) / m
+    by_gamma, by_beta = (dy * normalised).sum(over), dy.sum(over)
     return {
-        "x_hat": by_x_hat,
-        "var": by_var,
-        "mean": by_mean,
-        "x": by_x,
-        "gamma": (dy * normalised).sum(over),
-        "beta": dy.sum(over),
-    }
+        "x_hat": by_x_hat, "var": by_var, "mean": by_mean,
+        "x": by_x, "gamma": by_gamma, "beta": by_beta,
+    }  # fmt: skip
 
 
 def batchnorm_backward(dy: Tensor, x: Tensor, gamma: Tensor, eps: float):
-    """The six derivatives in one line: dx = γ/(m σ_ε) · (m dy − Σ dy − x̂ Σ dy·x̂).
-
-    Returns (dx, dgamma, dbeta). dy and x are (b, channels, …): m values a channel, on every axis
-    but 1; gamma is (channels,). m = 1 is refused, as by torch, and so is ε = 0 with a constant
-    channel, where x̂ is 0/0.
-    """
-    _, std, normalised = _normalise(x, gamma, eps, dy)
+    """(dx, dgamma, dbeta), the six in one line: dx = γ/(m σ_ε) · (m dy − Σ dy − x̂ Σ dy·x̂)."""
+    _, std, normalised = _normalise(dy, x, gamma, eps)
     over, m = _values(x), x.numel() // x.shape[1]
     dgamma, dbeta = (dy * normalised).sum(over), dy.sum(over)
     passed = dy - _row(dbeta / m, x) - normalised * _row(dgamma / m, x)
@@ -52,7 +41,6 @@ def batchnorm_backward(dy: Tensor, x: Tensor, gamma: Tensor, eps: float):
 
 def batchnorm_eval_backward(dy, x, gamma, mean, var, eps):
     """In eval mode μ and σ² are constants: dx = γ/σ_ε · dy, and nothing is projected out."""
-    _check_channels(x, gamma, eps, dy)
     std = _row((var + eps).sqrt(), x)
     normalised, over = (x - _row(mean, x)) / std, _values(x)
     return _row(gamma, x) / std * dy, (dy * normalised).sum(over), dy.sum(over)
@@ -70,9 +58,13 @@ def batchnorm_jacobian(x: Tensor, gamma: float, eps: float) -> Tensor:
     return gamma / std * (identity - 1 / m - torch.outer(normalised, normalised) / m)
 
 
-def _normalise(x, gamma, eps, dy=None):  # -> x − μ, σ_ε, x̂
-    _check_channels(x, gamma, eps, dy)
-    if x.numel() == x.shape[1]:
+def _normalise(dy, x, gamma, eps):  # -> x − μ, σ_ε, x̂
+    if x.ndim < 2 or dy.shape != x.shape or gamma.shape != x.shape[1:2]:
+        raise ValueError(
+            f"dy {tuple(dy.shape)} and x {tuple(x.shape)} must both be (batch, channels, …), "
+            f"gamma {tuple(gamma.shape)} must be (channels,)"
+        )
+    if x.numel() <= x.shape[1]:
         raise ValueError(
             f"x of shape {tuple(x.shape)} has one value a channel (m = 1): its normalised value "
             "is 0 whatever x is; use at least two samples, or eval mode"
@@ -85,19 +77,6 @@ def _normalise(x, gamma, eps, dy=None):  # -> x − μ, σ_ε, x̂
         )
     centred, std = x - mean, (var + eps).sqrt()
     return centred, std, centred / std
-
-
-def _check_channels(x, gamma, eps, dy=None):
-    if x.ndim < 2 or x.numel() == 0:
-        raise ValueError(f"x must be (batch, channels, …) and not empty, not {tuple(x.shape)}")
-    if dy is not None and dy.shape != x.shape:
-        raise ValueError(f"dy is {tuple(dy.shape)}, x is {tuple(x.shape)}: they must be equal")
-    if gamma.shape != (x.shape[1],):
-        raise ValueError(
-            f"gamma is {tuple(gamma.shape)}, must be ({x.shape[1]},): one value a channel of x"
-        )
-    if eps < 0:
-        raise ValueError(f"eps={eps} must not be negative: σ² + ε is under a root")
 
 
 def _values(x):  # the axes that a channel's m values lie on

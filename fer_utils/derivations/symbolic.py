@@ -6,7 +6,6 @@ follows ∂σ_ε/∂σ² = 1/(2σ_ε), and everything else is a polynomial in th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import sympy
@@ -20,21 +19,20 @@ class Identity(NamedTuple):
     symbols: list
     derivatives: list  # by SymPy's rules
     formulas: list  # the chapter's
-    code: Callable  # draw -> numbers for the symbols, and what the code makes of them
+    numbers: list  # tensors: a value for each symbol
+    coded: list  # tensors: what the code makes of them
 
     def differing(self) -> int:
         """In how many entries formula and derivative are not the same expression."""
         pairs = zip(self.derivatives, self.formulas, strict=True)
         return sum(sympy.expand(a - b) != 0 for a, b in pairs)
 
-    def code_error(self, seed: int = 0) -> float:
+    def code_error(self) -> float:
         """Relative error of the code against the derivatives, at one random point."""
-        generator = torch.Generator().manual_seed(seed)
-        numbers, coded = self.code(
-            lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+        value = sympy.lambdify(self.symbols, self.derivatives, "math")(
+            *_flat(self.numbers).tolist()
         )
-        value = sympy.lambdify(self.symbols, self.derivatives, "math")(*_flat(numbers).tolist())
-        return by_hand.relative_error(_flat(coded), torch.tensor(value, dtype=torch.float64))
+        return by_hand.relative_error(_flat(self.coded), torch.tensor(value, dtype=torch.float64))
 
 
 def identities() -> dict[str, Identity]:
@@ -76,14 +74,11 @@ def batchnorm(m: int = 4) -> Identity:
     step5 = sum(a * v / std for a, v in zip(g, centred, strict=True))
     formulas = [*step1, step2, step3, *step4, step5, sum(g)]
 
-    def code(draw):
-        g, x, gamma = draw(m, 1), draw(m, 1), draw(1)
-        std = (x.var(correction=0) + EPS).sqrt()
-        return [x, g, gamma, std], by_hand.batchnorm_steps(g, x, gamma, EPS).values()
-
-    derivatives = [expression.subs(mu, mean) for expression in derivatives]
-    formulas = [expression.subs(mu, mean) for expression in formulas]
-    return Identity([*x, *g, gamma, std], derivatives, formulas, code)
+    derivatives, formulas = ([e.subs(mu, mean) for e in side] for side in (derivatives, formulas))
+    dy, values, scale = _drawn((m, 1), (m, 1), (1,))
+    numbers = [values, dy, scale, (values.var(correction=0) + EPS).sqrt()]
+    coded = list(by_hand.batchnorm_steps(dy, values, scale, EPS).values())
+    return Identity([*x, *g, gamma, std], derivatives, formulas, numbers, coded)
 
 
 def cross_entropy(classes: int = 7) -> Identity:
@@ -92,12 +87,9 @@ def cross_entropy(classes: int = 7) -> Identity:
     total = sum(sympy.exp(v) for v in z)
     loss = -sum(a * (v - sympy.log(total)) for a, v in zip(y, z, strict=True))
     formulas = [sympy.exp(v) / total * sum(y) - a for a, v in zip(y, z, strict=True)]
-
-    def code(draw):
-        z, y = draw(1, classes), draw(1, classes)
-        return [z, y], [by_hand.softmax_cross_entropy_grad(z, y)]
-
-    return Identity([*z, *y], [sympy.diff(loss, v) for v in z], formulas, code)
+    numbers = _drawn((1, classes), (1, classes))
+    coded = [by_hand.softmax_cross_entropy_grad(*numbers)]
+    return Identity([*z, *y], [sympy.diff(loss, v) for v in z], formulas, numbers, coded)
 
 
 def linear(inputs: int = 3, outputs: int = 2) -> Identity:
@@ -106,37 +98,35 @@ def linear(inputs: int = 3, outputs: int = 2) -> Identity:
     w, c = sympy.Matrix(_symbols("w", inputs * outputs)), sympy.Matrix(_symbols("c", outputs))
     weight = w.reshape(outputs, inputs)
     loss = (g.T * (weight * x + c))[0]
-    formulas = [*(weight.T * g), *(g * x.T), *g]
-
-    def code(draw):
-        x, weight, c, g = draw(1, inputs), draw(outputs, inputs), draw(outputs), draw(1, outputs)
-        return [x, weight, c, g], by_hand.linear_backward(g, x, weight)
-
     derivatives = [sympy.diff(loss, v) for v in (*x, *w, *c)]
-    return Identity([*x, *w, *c, *g], derivatives, formulas, code)
+    formulas = [*(weight.T * g), *(g * x.T), *g]
+    numbers = _drawn((1, inputs), (outputs, inputs), (outputs,), (1, outputs))
+    coded = by_hand.linear_backward(numbers[3], *numbers[:2])
+    return Identity([*x, *w, *c, *g], derivatives, formulas, numbers, coded)
 
 
 def convolution(n: int = 6, kernel: int = 3, stride: int = 2, padding: int = 1) -> Identity:
     """∂ℓ/∂x, ∂ℓ/∂w, ∂ℓ/∂c along one axis, for one channel."""
-    x, w, (c,) = _symbols("x", n), _symbols("w", kernel), _symbols("c", 1)
     windows = by_hand.conv_output_size(n, kernel, stride, padding)
-    g = _symbols("g", windows)
+    x, w, (c,), g = (_symbols(*s) for s in (("x", n), ("w", kernel), ("c", 1), ("g", windows)))
     met = [(j, i, stride * j + i - padding) for j in range(windows) for i in range(kernel)]
     met = [(j, i, q) for j, i, q in met if 0 <= q < n]  # window j's tap i meets pixel q
     loss = sum(g[j] * w[i] * x[q] for j, i, q in met) + sum(a * c for a in g)
+    derivatives = [sympy.diff(loss, v) for v in (*x, *w, c)]
     by_x = [sum(g[j] * w[i] for j, i, q in met if q == here) for here in range(n)]
     by_w = [sum(g[j] * x[q] for j, i, q in met if i == tap) for tap in range(kernel)]
-
-    def code(draw):
-        x, w, c, g = draw(1, 1, 1, n), draw(1, 1, 1, kernel), draw(1), draw(1, 1, 1, windows)
-        return [x, w, c, g], by_hand.conv2d_backward(g, x, w, (1, stride), (0, padding))
-
-    derivatives = [sympy.diff(loss, v) for v in (*x, *w, c)]
-    return Identity([*x, *w, c, *g], derivatives, [*by_x, *by_w, sum(g)], code)
+    numbers = _drawn((1, 1, 1, n), (1, 1, 1, kernel), (1,), (1, 1, 1, windows))
+    coded = by_hand.conv2d_backward(numbers[3], *numbers[:2], (1, stride), (0, padding))
+    return Identity([*x, *w, c, *g], derivatives, [*by_x, *by_w, sum(g)], numbers, coded)
 
 
 def _symbols(name, n):
     return sympy.symbols(f"{name}1:{n + 1}", real=True)
+
+
+def _drawn(*shapes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
 def _flat(tensors):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from fer_utils import metrics
 from fer_utils.plotting import style
 from fer_utils.plotting.text import pair_names, percent
 
-OTHER = "#D55E00"  # people, or the 2019 recipe; the run itself is style.ACCENT
-COLOURS, LINES = (style.ACCENT, OTHER), ("-", "--")  # of the run, of what it is compared with
+OTHER = style.MARKED  # people, or the 2019 recipe; the run itself is style.ACCENT
+LOOKS = ((style.ACCENT, "-"), (OTHER, "--"))  # of the run, of what it is compared with
 PROGRESS = "PuOr"  # orange regress, violet progress
+SIDES = (("network", style.ACCENT, ""), ("nobody", "#D9D9D9", "..."), ("label", "#E69F00", "///"))
 
 
 def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
@@ -54,9 +54,9 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
     _cells(right, classes, matrix, matrix.astype(str), size=7.5, limit=max(1, matrix.max()))
     faces = [f"{name} ({n})" for name, n in zip(classes, support[:, 0], strict=True)]
     wide.set_yticks(range(len(classes)), faces)
-    titles = "of the faces labelled so, %", "of the faces predicted so, %", "faces"
-    for ax, title in zip((wide, left, right), titles, strict=True):
-        ax.set(title=title, xlabel="prediction", ylabel="" if ax is right else "label")
+    wide.set(title="of the faces labelled so, %", xlabel="prediction", ylabel="label")
+    left.set(title="of the faces predicted so, %", xlabel="prediction", ylabel="label")
+    right.set(title="faces", xlabel="prediction")
     return figure
 
 
@@ -67,29 +67,25 @@ def plot_pairs(table: pd.DataFrame, claimed, voters: np.ndarray | None = None, c
     ``voters`` (k, k): confusability of two voters of one face, in the order of ``classes``.
     """
     figure, axes = style.figure(1, 2, height=0.7 + 0.21 * len(table), sharey=True)
-    marked = [frozenset(pair) for pair in claimed]
-    labels = {
-        "confusability": "confusability, %",
-        "asymmetry": "asymmetry, percentage points\n(first taken for second) − (second for first)",
-    }
-    for ax, (name, label) in zip(axes, labels.items(), strict=True):
+    marked = [set(pair) for pair in claimed]
+    for ax, name in zip(axes, ("confusability", "asymmetry"), strict=True):
         for place, row in table.iterrows():
-            in_claim = frozenset((row["first"], row["second"])) in marked
-            colour = "black" if in_claim else style.ACCENT
+            colour = "black" if {row["first"], row["second"]} in marked else style.ACCENT
             ends = 100 * row[f"{name}_lo"], 100 * row[f"{name}_hi"]
             ax.plot(ends, [place, place], color=colour, linewidth=2.4, alpha=0.35)
             each = 100 * np.array(row[f"{name}_each"])
             ax.plot(each, [place] * len(each), "o", color=colour, ms=3.2, alpha=0.7, mew=0)
             ax.plot(100 * row[name], place, "|", color=colour, ms=9, mew=1.8)
-        ax.set_xlabel(label)
         ax.grid(axis="x")
-        ax.set_axisbelow(True)
     if voters is not None:
         i, j = ([list(classes).index(n) for n in table[side]] for side in ("first", "second"))
         axes[0].plot(100 * voters[i, j], table.index, "x", color=OTHER, ms=5, mew=1.6)
-    axes[0].set_yticks(table.index, pair_names(table))
-    axes[0].set_ylim(max(len(table), 1) - 0.5, -0.5)
+    style.rows_downwards(axes[0], pair_names(table))
     axes[0].set_xlim(left=0)
+    axes[0].set_xlabel("confusability, %")
+    axes[1].set_xlabel(
+        "asymmetry, percentage points\n(first taken for second) − (second for first)"
+    )
     axes[1].axvline(0, color=style.MUTED, linewidth=0.8)
     return figure
 
@@ -107,8 +103,7 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes) -> Figure:
     text = np.vectorize(lambda v: f"{v:+.0f}".replace("-", "−") if round(v) else "0")
     style.written(ax, text(points), abs(points) > 0.6 * limit, fontsize=8)
     for row, column in np.argwhere(p < 0.05):
-        corner = column - 0.46, row - 0.46
-        ax.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.4))
+        style.frame(ax, (column - 0.46, row - 0.46), 0.92, 0.92, "black", linewidth=1.4)
     _names(ax, classes)
     ax.set(xlabel="prediction", ylabel="label")
     bar = figure.colorbar(image, ax=ax, ticks=[-limit, 0, limit])
@@ -126,7 +121,7 @@ def plot_precision_recall(curves: dict, support) -> Figure:
     figure, axes = style.figure(rows, 4, height=0.5 + 1.6 * rows, sharex=True, sharey=True)
     axes = np.ravel(axes)
     for ax, (name, share) in zip(axes, support.items(), strict=False):
-        for (network, found), colour, line in zip(curves.items(), COLOURS, LINES, strict=False):
+        for (network, found), (colour, line) in zip(curves.items(), LOOKS, strict=False):
             precision, recall = found[name]
             ax.plot(recall, precision, line, color=colour, linewidth=1.3, label=network)
         ax.axhline(share, color=style.MUTED, linewidth=0.9, ls=":", label="guessing")
@@ -147,19 +142,17 @@ def plot_calibration(tables: dict, coverage: dict) -> Figure:
     """
     figure, (left, right) = style.figure(1, 2, height=3.1)
     left.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.9, label="perfectly calibrated")
-    for (name, table), colour, line in zip(tables.items(), COLOURS, LINES, strict=False):
+    for (name, table), (colour, line) in zip(tables.items(), LOOKS, strict=False):
         look = {"fmt": f"o{line}", "color": colour, "linewidth": 1.1, "label": name}
         _with_interval(left, table["confidence"], table, **look)
-        part = coverage[name]
-        x, lo, hi = (100 * part[column] for column in ("coverage", "lo", "hi"))
-        right.fill_between(x, lo, hi, color=colour, alpha=0.18, lw=0)
-        right.plot(x, 100 * part["accuracy"], line, color=colour, label=name)
+        part = 100 * coverage[name]
+        right.fill_between(part["coverage"], part["lo"], part["hi"], color=colour, alpha=0.18, lw=0)
+        right.plot(part["coverage"], part["accuracy"], line, color=colour)
     left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     left.legend(loc="upper left")
     right.set(xlabel="faces answered, %", ylabel="accuracy on those, %", xlim=(0, 100))
     for ax in (left, right):
         ax.grid()
-        ax.set_axisbelow(True)
     return figure
 
 
@@ -190,23 +183,16 @@ def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8
     left.set_ylim(0, 103)
     left.grid(axis="y")
     table = mistakes.head(most + 1)
-    names = [f"{n} ({m})" for n, m in zip(pair_names(table), table["mistakes"], strict=True)]
-    sides = (
-        ("network", style.ACCENT, ""),
-        ("nobody", "#D9D9D9", "..."),
-        ("label", "#E69F00", "///"),
-    )
     start = np.zeros(len(table))
-    for name, colour, hatch in sides:
+    for name, colour, hatch in SIDES:
         share = 100 * (table[f"with_{name}"] / table["mistakes"]).to_numpy()
         look = {"color": colour, "hatch": hatch, "label": name, "ec": "white", "lw": 0}
         right.barh(table.index, share, left=start, **look)
         start += share
     expected = {"color": "black", "ms": 11, "mew": 2, "label": "network, by luck"}
     right.plot(100 * table["expected"], table.index, "|", **expected)
-    right.set_yticks(table.index, [name.replace("all–all", "all mistakes") for name in names])
-    right.set_ylim(max(len(table), 1) - 0.5, -0.5)
-    right.set_xlim(0, 100)
-    right.set_xlabel("mistakes in which the crowd sides with …, %")
+    names = [f"{n} ({m})" for n, m in zip(pair_names(table), table["mistakes"], strict=True)]
+    style.rows_downwards(right, [name.replace("all–all", "all mistakes") for name in names])
+    right.set(xlim=(0, 100), xlabel="mistakes in which the crowd sides with …, %")
     right.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     return figure

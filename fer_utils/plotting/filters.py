@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fer_utils.plotting.style import (
-    ACCENT,
-    CLASS_COLOURS,
-    MUTED,
-    SIGNED,
-    amount_image,
-    bare,
-    face_image,
-    figure,
-    signed_image,
-    signed_limit,
-)
-from fer_utils.plotting.style import colours as class_colours
+from fer_utils.plotting import style
 
 PAPER = 255  # grey level between the pictures of a mosaic
 NONE = "#CCCCCC"  # frame of a filter that is not selective
+CHARTS = ("class mean, sd", "logit lost, nats")
 
 
 def mosaic(pictures: np.ndarray, columns: int, gap: int = 2, paper: float = PAPER) -> np.ndarray:
@@ -54,33 +45,32 @@ def activation_text(value: float) -> str:
 
 def field_plot(fields: dict[str, np.ndarray], boxes: dict[str, tuple]) -> Figure:
     """Which pixels can move a unit: (48, 48) mean |gradient| of each name, with its field's box."""
-    drawn, axes = figure(1, len(fields), height=2.2, width=5.6)
+    drawn, axes = style.figure(1, len(fields), height=2.2, width=5.6)
     for ax, (name, size) in zip(axes, fields.items(), strict=True):
-        shown = amount_image(ax, size / size.max(), 1)
+        shown = style.amount_image(ax, size / size.max(), 1)
         rows, columns = boxes[name]
+        width, height = columns.stop - columns.start, rows.stop - rows.start
         corner = (columns.start - 0.5, rows.start - 0.5)
-        extent = (columns.stop - columns.start, rows.stop - rows.start)
-        ax.add_patch(Rectangle(corner, *extent, fill=False, edgecolor="white", lw=1.2, ls="--"))
+        style.frame(ax, corner, width, height, "white", lw=1.2, ls="--")
         ax.set_title(name)
     drawn.colorbar(shown, ax=axes, label="|gradient|, share of the largest", shrink=0.9)
     return drawn
 
 
 def feature_maps(face: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
-    """A face (48, 48) and some maps (n, h, w) of each convolution, signed, each on its own scale."""
-    drawn, axes = figure(1, 2, height=2.1, gridspec_kw={"width_ratios": [1, 5.2]})
-    face_image(axes[0], face)
-    axes[0].set_title("the face")
-    bare(axes[1])
-    number = len(next(iter(maps.values())))
+    """A face (48, 48) and signed maps (n, h, w) of each convolution, each map on its own scale."""
+    drawn, (left, right) = style.figure(1, 2, height=2.1, width_ratios=[1, 5.2])
+    style.face_image(left, face)
+    left.set_title("the face")
+    style.bare(right)
     for row, (name, stack) in enumerate(maps.items()):
         for column, map_ in enumerate(own_scale(stack)):
             box = (column, column + 0.94, row + 0.94, row)
-            shown = axes[1].imshow(map_, cmap=SIGNED, vmin=-1, vmax=1, extent=box)
+            shown = style.signed_image(right, map_, 1, extent=box)
         label = f"{name}  {stack.shape[1]}×{stack.shape[2]}"
-        axes[1].text(-0.1, row + 0.47, label, ha="right", va="center")
-    axes[1].set(xlim=(0, number), ylim=(len(maps), 0))
-    drawn.colorbar(shown, ax=axes[1], label="output,\neach map's scale", shrink=0.8, pad=0.01)
+        right.text(-0.1, row + 0.47, label, ha="right", va="center")
+    right.set(xlim=(0, max(map(len, maps.values()))), ylim=(len(maps), 0))
+    drawn.colorbar(shown, ax=right, label="output,\neach map's scale", shrink=0.8, pad=0.01)
     return drawn
 
 
@@ -91,59 +81,65 @@ def growth(kernels: np.ndarray, middle: dict[str, np.ndarray], outputs: dict) ->
     grey levels.
     """
     heights = [0.75, *[0.5] * len(middle), 0.95]
-    drawn, axes = figure(len(heights), height=3.9, gridspec_kw={"height_ratios": heights})
-    sheet = mosaic(own_scale(kernels), 16, gap=1, paper=np.nan)
-    shown = signed_image(axes[0], sheet, 1)
+    drawn, axes = style.figure(len(heights), height=3.9, height_ratios=heights)
+    columns = max(16, math.ceil(math.sqrt(4 * len(kernels))))
+    sheet = mosaic(own_scale(kernels), columns, gap=1, paper=np.nan)
+    shown = style.signed_image(axes[0], sheet, 1)
     axes[0].set_title(f"conv1: its {kernels.shape[1]} × {kernels.shape[2]} kernels as they are")
     drawn.colorbar(shown, ax=axes[0], label="weight, each\nkernel's scale", fraction=0.03, pad=0.01)
     for ax, (title, pictures) in zip(axes[1:-1], middle.items(), strict=True):
-        face_image(ax, mosaic(pictures, len(pictures), max(1, pictures.shape[1] // 20)))
+        style.face_image(ax, mosaic(pictures, len(pictures), max(1, pictures.shape[1] // 20)))
         ax.set_title(title)
-    face_image(axes[-1], mosaic(np.stack(list(outputs.values())), len(outputs), 3))
-    for k, (name, colour) in enumerate(zip(outputs, class_colours(outputs), strict=True)):
-        axes[-1].text(51 * k + 23.5, 50, name, ha="center", va="top", fontsize=8, color=colour)
-    axes[-1].set_title("the outputs: whole faces of 48 × 48")
+    faces = np.stack(list(outputs.values()))
+    height, width = faces.shape[1:]
+    style.face_image(axes[-1], mosaic(faces, len(faces), 3))
+    for k, (name, colour) in enumerate(zip(outputs, style.colours(outputs), strict=True)):
+        middle_of = (width + 3) * k + (width - 1) / 2
+        axes[-1].text(middle_of, height + 2, name, ha="center", va="top", fontsize=8, color=colour)
+    axes[-1].set_title(f"the outputs: whole faces of {height} × {width}")
     return drawn
 
 
-def filter_sheet(panels: dict, order: np.ndarray, classes: list, columns: int = 8) -> Figure:
+def filter_sheet(panels: dict, order: np.ndarray, responds: list, classes) -> Figure:
     """All filters twice: one panel a kind of picture, (f, h, w) grey levels, in the same places.
 
-    ``order``: which filter stands where. ``classes``: for each filter the class that it responds
+    ``order``: which filter stands where. ``responds``: for each filter the class that it responds
     to, the colour of its frame; None where it is not selective.
     """
+    columns = max(8, math.ceil(math.sqrt(len(order) / 2)))  # the sheet fits a page
+    small = 8 / columns
     rows = -(-len(order) // columns)
-    drawn, axes = figure(1, len(panels), height=0.46 * rows + 0.5)
+    drawn, axes = style.figure(1, len(panels), height=0.46 * small * rows + 0.5)
+    colours = dict(zip(classes, style.colours(classes), strict=True))
     for ax, (title, pictures) in zip(axes, panels.items(), strict=True):
         height, width = pictures.shape[1] + 15, pictures.shape[2] + 5
         spaced = np.full((len(order), height - 2, width - 2), PAPER, float)
         spaced[:, 11:-2, 1:-2] = stretched(pictures)[order]
-        face_image(ax, mosaic(spaced, columns))
+        style.face_image(ax, mosaic(spaced, columns))
         for place, k in enumerate(order):
             top, left = place // columns * height + 11, place % columns * width + 1
-            colour = CLASS_COLOURS.get(classes[k], NONE)
-            corner, size = (left - 1, top - 1), (width - 4, height - 14)
-            ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, lw=1.3))
-            ax.text(left, top - 2, str(k), fontsize=6, va="bottom", color="#444444")
+            colour = colours.get(responds[k], NONE)
+            style.frame(ax, (left - 1, top - 1), width - 4, height - 14, colour, lw=1.3 * small)
+            ax.text(left, top - 2, str(k), fontsize=6 * small, va="bottom", color="#444444")
         ax.set_title(title)
-    names = [name for name in CLASS_COLOURS if name in classes]
-    colours = [*(CLASS_COLOURS[name] for name in names), NONE]
-    marks = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=c, lw=1.5) for c in colours]
-    drawn.legend(marks, [*names, "not selective"], loc="outside lower center", ncols=8,
-                 fontsize=7.5, handlelength=1.2, columnspacing=1.1)  # fmt: skip
+    key = {name: colour for name, colour in colours.items() if name in responds}
+    key["not selective"] = NONE
+    marks = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=c, lw=1.5) for c in key.values()]
+    look = {"ncols": 8, "fontsize": 7.5, "handlelength": 1.2, "columnspacing": 1.1}
+    drawn.legend(marks, key, loc="outside lower center", **look)
     return drawn
 
 
 def activation_plot(reached: dict[str, np.ndarray]) -> Figure:
     """A dot a filter, a row a kind of picture: its normalised activation."""
-    drawn, ax = figure(height=2.3)
-    jitter = np.random.default_rng(0).uniform(-0.28, 0.28, 1024)
+    drawn, ax = style.figure(height=2.3)
     for row, values in enumerate(reached.values()):
         values = values[np.isfinite(values)]
-        ax.plot(values, row + jitter[: len(values)], "o", ms=2.2, color=ACCENT, alpha=0.55, mew=0)
+        y = row + np.random.default_rng(0).uniform(-0.28, 0.28, len(values))
+        ax.plot(values, y, "o", ms=2.2, color=style.ACCENT, alpha=0.55, mew=0)
         ax.plot(np.median(values), row, "|", ms=17, mew=2, color="black")
     for place in (0, 1):
-        ax.axvline(place, color=MUTED, lw=1, ls="--")
+        ax.axvline(place, color=style.MUTED, lw=1, ls="--")
     ax.set_yticks(range(len(reached)), reached)
     ax.invert_yaxis()
     ax.grid(axis="x")
@@ -153,15 +149,14 @@ def activation_plot(reached: dict[str, np.ndarray]) -> Figure:
 
 def eta_plot(trained: np.ndarray, untrained: np.ndarray) -> Figure:
     """η² of each filter, filters in order; of each untrained network (seeds, filters) as well."""
-    drawn, ax = figure(height=2.2, width=5.2)
+    drawn, ax = style.figure(height=2.2, width=5.2)
     rank = np.arange(1, len(trained) + 1)
-    ax.plot(rank, 100 * np.sort(trained)[::-1], color=ACCENT, label="this network")
-    for k, control in enumerate(untrained):
-        label = f"{len(untrained)} untrained networks" if k == 0 else None
-        ax.plot(rank, 100 * np.sort(control)[::-1], color=MUTED, lw=0.8, label=label)
-    ax.set_xlabel("filters, the most selective first")
+    controls = 100 * np.sort(untrained)[:, ::-1].T
+    ax.plot(rank, 100 * np.sort(trained)[::-1], color=style.ACCENT, label="this network")
+    labels = [f"{len(untrained)} untrained networks", *[None] * (len(untrained) - 1)]
+    ax.plot(rank, controls, color=style.MUTED, lw=0.8, label=labels)
+    ax.set(xlabel="filters, the most selective first", ylim=(0, None))
     ax.set_ylabel("η²: variance that\nthe class explains, %")
-    ax.set_ylim(0)
     ax.legend()
     return drawn
 
@@ -174,23 +169,20 @@ def closer_look(pictures: dict, tuning: np.ndarray, fall: np.ndarray, rows: dict
     """
     classes, which = list(rows), list(rows.values())
     wide = [1] * len(pictures) + [1.9, 1.9]
-    drawn, axes = figure(len(rows), len(wide), height=0.98 * len(rows) + 0.7,
-                         gridspec_kw={"width_ratios": wide})  # fmt: skip
-    charts = {"class mean, sd": tuning, "logit lost, nats": fall}
-    limits = [1.05 * max(float(np.nanmax(np.abs(c[which]))), 1e-3) for c in charts.values()]
+    drawn, axes = style.figure(len(rows), len(wide), 0.98 * len(rows) + 0.7, width_ratios=wide)
+    limits = [1.05 * max(np.nanmax(np.abs(chart[which])), 1e-3) for chart in (tuning, fall)]
     for line, (name, k) in zip(axes, rows.items(), strict=True):
         for ax, (stack, reached) in zip(line, pictures.values(), strict=False):
-            face_image(ax, stretched(stack)[k])
+            style.face_image(ax, stretched(stack)[k])
             ax.set_xlabel(activation_text(reached[k]), fontsize=7, labelpad=1)
         line[0].set_ylabel(f"{name}\nfilter {k}", fontsize=7.5)
-        for ax, chart, limit in zip(line[-2:], charts.values(), limits, strict=True):
-            ax.bar(classes, chart[k], color=class_colours(classes))
+        for ax, chart, limit in zip(line[-2:], (tuning, fall), limits, strict=True):
+            ax.bar(classes, chart[k], color=style.colours(classes))
             ax.axhline(0, color="#444444", lw=0.6)
             ax.set_ylim(-limit, limit)
             ax.tick_params(labelsize=6.5)
             ax.set_xticks([])
-    for ax, title in zip(axes[0], [*pictures, *charts], strict=True):
-        ax.set_title(title, fontsize=7)
+    style.heads(axes, above=(*pictures, *CHARTS), size=7)
     for ax in axes[0, -2:]:
         ax.xaxis.tick_top()
         ax.set_xticks(range(len(classes)), [name[:3] for name in classes], rotation=90)
@@ -201,14 +193,14 @@ def patches_plot(rows: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Crops of faces: a row a filter, a block of pictures (n, h, w) for each title."""
     blocks = next(iter(rows.values()))
     wide = [len(stack) for stack in blocks.values()]
-    drawn, axes = figure(len(rows), len(blocks), height=7.0 / sum(wide) * len(rows) + 0.35,
-                         squeeze=False, gridspec_kw={"width_ratios": wide})  # fmt: skip
+    height = 7.0 / sum(wide) * len(rows) + 0.35
+    shape = {"squeeze": False, "width_ratios": wide}
+    drawn, axes = style.figure(len(rows), len(blocks), height, **shape)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, stack in zip(line, pictures.values(), strict=True):
-            face_image(ax, mosaic(stack, len(stack), 3))
+            style.face_image(ax, mosaic(stack, len(stack), 3))
         line[0].set_ylabel(name, fontsize=7.5, rotation=0, ha="right", va="center")
-    for ax, title in zip(axes[0], blocks, strict=True):
-        ax.set_title(title)
+    style.heads(axes, above=blocks, size=9)
     return drawn
 
 
@@ -218,15 +210,15 @@ def ablation_plot(fall: np.ndarray, favourite: np.ndarray, classes: tuple[str, .
     Filters in the order of the sheet; lines part them by ``favourite`` (f,), the class that each
     responds to most.
     """
-    drawn, ax = figure(height=1.9)
-    limit = signed_limit(fall)
-    shown = ax.imshow(fall.T, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
+    drawn, ax = style.figure(height=1.9)
+    limit = style.signed_limit(fall)
+    shown = ax.imshow(fall.T, cmap=style.SIGNED, vmin=-limit, vmax=limit, aspect="auto")
     starts = np.flatnonzero(np.diff(favourite, prepend=-1))
-    stops = [*starts[1:], len(favourite)]
+    stops = np.append(starts[1:], len(favourite))
     for start in starts[1:]:
         ax.axvline(start - 0.5, color="black", lw=0.8)
-    middles = [(start + stop - 1) / 2 for start, stop in zip(starts, stops, strict=True)]
-    ax.set_xticks(middles, [classes[favourite[start]] for start in starts], fontsize=7)
+    names = [classes[favourite[start]] for start in starts]
+    ax.set_xticks((starts + stops - 1) / 2, names, fontsize=7)
     ax.tick_params(axis="x", length=0)
     ax.set_yticks(range(len(classes)), classes)
     ax.set_xlabel("filters by the class that they respond to most")

@@ -70,7 +70,7 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
     middle = len(steps) // 4  # where no line has reached rounding yet
     names = sorted(central, key=lambda name: -central[name][middle])
     for ax, kind, errors, order in ((left, "central", central, 2), (right, "forward", forward, 1)):
-        palette = iter(style.CLASS_COLOURS.values())
+        palette = iter(style.PALETTE)
         for name in names:
             line = PLANTED if name == wrong else {"color": next(palette), "lw": 1.2}
             ax.loglog(steps, np.maximum(errors[name], LEAST), label=name, **line)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
-from fer_utils.plotting.style import ACCENT, MUTED, bare, figure
+from fer_utils.plotting import style
 
 FILL = ("#DCE9F3", "#C3D8EA", "#EAF2F8")  # front, top, side
 
@@ -28,21 +28,21 @@ def network_drawing(rows: list[dict]) -> Figure:
         last_map = int(np.prod(boxes[-1]["shape"]))
         bars.append((flat, "flatten" if flat == last_map else "pooled"))
         bars += [(row["output"][0], row["name"]) for row in vectors]
-    drawn, ax = figure(height=2.35)
+    drawn, ax = style.figure(height=2.35)
     x = 0.0
     for box in boxes:
         x = _box(ax, x, height / 2, **box) + 15
     for size, name in bars:
         tall = 9 * np.log2(size + 1) / 2.2
         bottom = (height - tall) / 2
-        ax.add_patch(Rectangle((x, bottom), 3, tall, fc=FILL[0], ec=ACCENT, lw=0.8))
+        ax.add_patch(Rectangle((x, bottom), 3, tall, fc=FILL[0], ec=style.ACCENT, lw=0.8))
         ax.text(x + 1.5, bottom + tall + 2, f"{size}", ha="center", va="bottom", fontsize=7.5)
         ax.text(x + 1.5, -9, name, ha="center", va="top", fontsize=7.5)
         x += 17
     ax.set_xlim(-4, x - 8)
     ax.set_ylim(-30, height + 17)
     ax.set_aspect("equal")
-    bare(ax)
+    style.bare(ax)
     return drawn
 
 
@@ -89,14 +89,15 @@ def _box(ax, x, centre, shape, name, below) -> float:
     side = [(x + deep, bottom), (x + deep + skew, bottom + skew),
             (x + deep + skew, top + skew), (x + deep, top)]  # fmt: skip
     for corners, colour in zip((front, roof, side), FILL, strict=True):
-        ax.add_patch(
-            Polygon(corners, facecolor=colour, edgecolor=ACCENT, lw=0.8, joinstyle="round")
-        )
+        edge = {"edgecolor": style.ACCENT, "lw": 0.8, "joinstyle": "round"}
+        ax.add_patch(Polygon(corners, facecolor=colour, **edge))
     middle = x + (deep + skew) / 2
     text = f"{channels}×{height}×{width}"
     ax.text(middle, top + skew + 2, text, ha="center", fontsize=7.5)
     ax.text(middle, -9, name, ha="center", va="top", fontsize=7.5)
-    ax.text(middle, -15, below, ha="center", va="top", fontsize=6.5, color=MUTED, linespacing=1.3)
+    ax.text(
+        middle, -15, below, ha="center", va="top", fontsize=6.5, color=style.MUTED, linespacing=1.3
+    )
     return x + deep + skew
 
 
@@ -107,9 +108,12 @@ def cost_by_block(table: pd.DataFrame) -> Figure:
     """
     shares = table.groupby("block", sort=False)[["parameters", "multiply-adds"]].sum()
     shares = 100 * shares[shares.any(axis=1)] / shares.sum()
-    drawn, ax = figure(height=2.2, width=5.0)
+    drawn, ax = style.figure(height=2.2, width=5.0)
     y = np.arange(len(shares))[::-1]
-    for offset, column, colour in ((0.2, "parameters", ACCENT), (-0.2, "multiply-adds", "#E69F00")):
+    for offset, column, colour in (
+        (0.2, "parameters", style.ACCENT),
+        (-0.2, "multiply-adds", "#E69F00"),
+    ):
         bars = ax.barh(y + offset, shares[column], 0.38, color=colour, label=column)
         ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     ax.set_yticks(y, shares.index)

@@ -12,21 +12,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer_utils.plotting.filters import activation_text, mosaic
+from fer_utils.plotting import style
+from fer_utils.plotting.filters import CHARTS, activation_text, mosaic
 from fer_utils.plotting.saliency import overlay
-from fer_utils.plotting.style import (
-    DPI,
-    bare,
-    colours,
-    face_image,
-    signed_image,
-    signed_limit,
-)
 
 
 def blank(width: float, height: float, *places: tuple[float, float, float, float]):
     """A figure of fixed layout; an Axes for each (left, bottom, width, height) in inches."""
-    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    drawn = Figure(figsize=(width, height), dpi=style.DPI, layout="constrained")
     drawn.set_layout_engine("none")  # a figure without any is laid out when it is saved twice
     size = np.array([width, height, width, height])
     return drawn, [drawn.add_axes(tuple(np.array(place) / size)) for place in places]
@@ -36,22 +29,21 @@ def data_url(drawn: Figure) -> str:
     """The figure as it is, uncropped, for the ``src`` of an HTML image."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"savefig.bbox": None}):
-        drawn.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
+        drawn.savefig(buffer, format="png", dpi=style.DPI, pil_kwargs={"compress_level": 1})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def faces_in_rows(images: np.ndarray, captions, columns: int = 6) -> Figure:
     """Faces (n, 48, 48), six in a row, each with a caption of two lines below it."""
-    pitch, below = 54, 20
+    below, gap, width = 20, 6, 6.6
     framed = np.full((len(images), 48 + below, 48), 255.0)
     framed[:, :48] = images
-    sheet = mosaic(framed, columns, gap=pitch - 48)
-    width = 6.6
+    sheet = mosaic(framed, columns, gap)
     height = width / sheet.shape[1] * sheet.shape[0]
     drawn, (ax,) = blank(width, height, (0, 0, width, height))
-    face_image(ax, sheet)
+    style.face_image(ax, sheet)
     for k, caption in enumerate(captions):
-        top, left = k // columns * (pitch + below) + 49, k % columns * pitch + 23.5
+        top, left = k // columns * (48 + below + gap) + 49, k % columns * (48 + gap) + 23.5
         ax.text(left, top, caption, ha="center", va="top", fontsize=6.5, linespacing=1.25)
     return drawn
 
@@ -61,19 +53,20 @@ def one_map(image: np.ndarray, map_: np.ndarray, unit: str, probabilities, class
     drawn, (ax, scale, bars) = blank(
         6.8, 1.95, (0.05, 0.05, 4.3, 1.6), (4.4, 0.12, 0.08, 1.2), (5.65, 0.1, 1.05, 1.6)
     )
-    limit = signed_limit(map_)
-    face_image(ax, image, extent=(0, 48, 48, 0))
-    signed = signed_image(ax, map_, limit, extent=(51, 99, 48, 0))
+    limit = style.signed_limit(map_)
+    style.face_image(ax, image, extent=(0, 48, 48, 0))
+    signed = style.signed_image(ax, map_, limit, extent=(51, 99, 48, 0))
     overlay(ax, image, abs(map_), limit, extent=(102, 150, 48, 0))
     ax.set(xlim=(0, 150), ylim=(48, -6))
     for left, title in zip((24, 75, 126), ("input", "signed map", "overlay"), strict=True):
         ax.text(left, -1.5, title, ha="center")
     drawn.colorbar(signed, cax=scale).ax.tick_params(labelsize=7)
     scale.set_title(unit, fontsize=7, loc="left")
-    bars.barh(classes, probabilities, color=colours(classes))
+    bars.barh(range(len(classes)), probabilities, color=style.colours(classes))
+    style.rows_downwards(bars, classes)
     for place, value in enumerate(probabilities):
         bars.text(value + 0.02, place, f"{value:.0%}", va="center", fontsize=7)
-    bars.set(xlim=(0, 1.25), ylim=(len(classes) - 0.5, -0.5), xticks=[])
+    bars.set(xlim=(0, 1.25), xticks=[])
     bars.spines["bottom"].set_visible(False)
     bars.tick_params(length=0)
     return drawn
@@ -95,11 +88,10 @@ def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> F
         ax.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1), extent=box)
         ax.text(left, -1.5, title, fontsize=8)
         ax.text(left + width + 2, height, activation_text(reached), fontsize=8)
-    bare(ax)
+    style.bare(ax)
     ax.set(xlim=(0, 8 * width), ylim=(height, -8), anchor="W")
-    labels = ("class mean, sd", "logit lost, nats")
-    for chart, values, label in zip(charts, (tuning, fall), labels, strict=True):
-        chart.bar(classes, values, color=colours(classes))
+    for chart, values, label in zip(charts, (tuning, fall), CHARTS, strict=True):
+        chart.bar(classes, values, color=style.colours(classes))
         chart.axhline(0, color="#444444", lw=0.6)
         chart.set_ylabel(label, fontsize=7.5)
         chart.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=7)
@@ -107,12 +99,16 @@ def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> F
     return drawn
 
 
-def one_picture(picture: np.ndarray, unit: str = "") -> Figure:
-    """One picture large: grey levels or, where a ``unit`` is given, signed values with a scale."""
-    drawn, axes = blank(2.9, 2.1, (0.05, 0.05, 2, 2), *[(2.12, 0.15, 0.1, 1.6)] * bool(unit))
-    if not unit:
-        face_image(axes[0], picture)
-        return drawn
-    drawn.colorbar(signed_image(axes[0], picture), cax=axes[1])
-    axes[1].set_title(unit, fontsize=7.5, loc="left")
+def one_picture(picture: np.ndarray) -> Figure:
+    """One picture large, in grey levels."""
+    drawn, (ax,) = blank(2.9, 2.1, (0.05, 0.05, 2, 2))
+    style.face_image(ax, picture)
+    return drawn
+
+
+def one_kernel(kernel: np.ndarray) -> Figure:
+    """One kernel large, its weights signed, with their scale."""
+    drawn, (ax, scale) = blank(2.9, 2.1, (0.05, 0.05, 2, 2), (2.12, 0.15, 0.1, 1.6))
+    drawn.colorbar(style.signed_image(ax, kernel), cax=scale)
+    scale.set_title("weight", fontsize=7.5, loc="left")
     return drawn

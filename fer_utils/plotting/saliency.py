@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from fer_utils.plotting.style import (
-    ACCENT,
-    MUTED,
-    WIDTH,
-    amount_image,
-    bare,
-    face_image,
-    figure,
-    signed_image,
-    signed_limit,
-)
+from fer_utils.plotting import style
+from fer_utils.plotting.style import ACCENT, MARKED, MUTED, WIDTH, face_image, signed_limit
 
-MASK = {True: "#000000", False: "#FFFFFF"}  # outline of the truth, on signed and dark maps
-RING = "#D55E00"
 STYLES = [  # of lines: colours of Okabe & Ito, told apart by markers as well
     {"color": colour, "marker": marker}
     for marker in "os^"
@@ -29,6 +17,7 @@ STYLES = [  # of lines: colours of Okabe & Ito, told apart by markers as well
 FADE = 0.35  # share of a map's range below which an overlay lets the face through
 OPACITY = 0.75
 CELL = 1.35  # inches: the side of a picture, at most
+STEPS = 9  # of a randomisation that are shown
 
 
 def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) -> Figure:
@@ -40,26 +29,18 @@ def plot_maps(images: np.ndarray, maps: dict, names, units: dict, masks=None) ->
     """
     heads = ["input", *(f"{_broken(method)}\n{units[method]}" for method in maps)]
     across = len(images) > len(heads)
-    rows, columns = (len(heads), len(images)) if across else (len(images), len(heads))
-    cell = min(WIDTH / columns, CELL)
-    size = {"height": 1.2 * cell * rows + 0.35, "width": cell * columns}
-    drawn, axes = figure(rows, columns, **size, squeeze=False)
-    of_face = axes.T if across else axes
-    for i, (row, image) in enumerate(zip(of_face, images, strict=True)):
-        face_image(row[0], image)
-        for ax, method in zip(row[1:], maps, strict=True):
-            map_ = maps[method][i]
-            most = signed_limit(map_, quantile=1)
-            _map_image(ax, map_, most)
+    above, beside = (names, heads) if across else (heads, names)
+    drawn, axes = _grid(len(beside), len(above), 1.2)
+    for i, row in enumerate(axes.T if across else axes):
+        face_image(row[0], images[i])
+        for ax, stack in zip(row[1:], maps.values(), strict=True):
+            most = signed_limit(stack[i], quantile=1)
+            style.map_image(ax, stack[i], most)
             ax.set_xlabel(f"max {most:.2g}", fontsize=7)
             if masks is not None and masks[i].any():
-                colour = MASK[bool(map_.min() < 0)]
+                colour = "black" if stack[i].min() < 0 else "white"  # on signed and on dark maps
                 ax.contour(masks[i], levels=[0.5], colors=[colour], linewidths=0.7)
-    above, beside = (names, heads) if across else (heads, names)
-    for ax, head in zip(axes[0], above, strict=True):
-        ax.set_title(head, fontsize=7.5)
-    for ax, head in zip(axes[:, 0], beside, strict=True):
-        ax.set_ylabel(head, fontsize=7.5)
+    style.heads(axes, above, beside)
     return drawn
 
 
@@ -68,7 +49,7 @@ def plot_scores(table: pd.DataFrame, scores, labels) -> Figure:
 
     ``table`` of ``evaluation.score_table``.
     """
-    drawn, axes = figure(1, len(scores), height=3.6, sharey=True)
+    drawn, axes = style.figure(1, len(scores), height=3.6, sharey=True)
     methods = table.index.unique("method").tolist()
     y = np.arange(len(methods))[::-1]
     known = np.array([name.startswith("control") for name in methods])
@@ -78,12 +59,11 @@ def plot_scores(table: pd.DataFrame, scores, labels) -> Figure:
             part = of[which]
             ax.hlines(y[which], part["lo"], part["hi"], colors=colour, lw=1.6)
             ax.scatter(part["mean"], y[which], c=colour, s=15, zorder=3, label=told)
-        ring = {"facecolors": "none", "edgecolors": RING, "label": "the method, random weights"}
+        ring = {"facecolors": "none", "edgecolors": MARKED, "label": "the method, random weights"}
         ax.scatter(of["untrained"][~known], y[~known], s=18, lw=0.9, **ring)
         ax.axvline(of["mean"][known].max(), color=MUTED, lw=0.8, ls=":", label="best control")
         ax.set_xlabel(label, fontsize=8)
         ax.grid(axis="x")
-        ax.set_axisbelow(True)
     axes[0].set_yticks(y, methods)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return drawn
@@ -93,29 +73,32 @@ def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
     """One face: a row a method, a column a step of the randomisation, from the output down.
 
     ``maps`` method -> {layer: (48, 48)}, the trained network's first; ``rho`` method -> rank
-    correlation of each with the first, printed below it.
+    correlation of each with the first, printed below it. Of many steps some are shown, evenly
+    picked, first and last among them.
     """
     layers = list(next(iter(maps.values())))
-    columns = 1 + len(layers)
-    height = WIDTH / columns * 1.28 * len(maps) + 0.3
-    drawn, axes = figure(len(maps), columns, height=height)
+    shown = np.linspace(0, len(layers) - 1, min(len(layers), STEPS)).round().astype(int)
+    drawn, axes = _grid(len(maps), 1 + len(shown), 1.28, extra=0.3)
     for row, (method, steps) in zip(axes, maps.items(), strict=True):
-        face_image(row[0], image).axes.set_ylabel(_broken(method), fontsize=7)
-        for ax, map_, r in zip(row[1:], steps.values(), rho[method], strict=True):
-            _map_image(ax, map_, signed_limit(map_))
-            ax.set_xlabel(_signed(r), fontsize=7)
-    for ax, layer in zip(axes[0, 1:], layers, strict=True):
-        ax.set_title(layer, fontsize=7.5)
+        face_image(row[0], image)
+        for ax, k in zip(row[1:], shown, strict=True):
+            map_ = steps[layers[k]]
+            style.map_image(ax, map_, signed_limit(map_))
+            ax.set_xlabel(f"{rho[method][k]:z.2f}".replace("-", "−"), fontsize=7)
+    style.heads(axes, above=("", *(layers[k] for k in shown)))
+    style.heads(axes, beside=map(_broken, maps), size=7)
     return drawn
 
 
 def plot_cascade(layers, rho: dict) -> Figure:
     """A line a method: mean rank correlation with the trained map as layers go."""
-    drawn, ax = figure(height=2.9)
-    for (name, row), style in zip(rho.items(), STYLES, strict=False):
-        ax.plot(range(1 + len(row)), [1, *row], **style, ms=4, lw=1.2, label=name)
+    drawn, ax = style.figure(height=2.9)
+    for (name, row), look in zip(rho.items(), STYLES, strict=False):
+        ax.plot(range(1 + len(row)), [1, *row], **look, ms=4, lw=1.2, label=name)
     ax.axhline(0, color=MUTED, lw=0.8)
     ax.set_xticks(range(1 + len(layers)), ["trained", *layers])
+    if len(layers) > STEPS:
+        ax.tick_params(axis="x", rotation=90)
     ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
@@ -126,19 +109,18 @@ def plot_marked_face(found: dict) -> Figure:
 
     ``found``: the result ``shortcut``, whose first network is the control.
     """
-    columns = 1 + len(found["shown"])
-    drawn, axes = figure(2, columns, height=WIDTH / columns * 2.4)
+    drawn, axes = _grid(2, 1 + len(found["shown"]), 1.2, extra=0)
     top, bottom, left, right = found["box"]
     maps = found["maps"].astype(float)
-    for row, name, own in zip(axes, ("control:\nno mark", "trained\nwith mark"), maps, strict=True):
-        face_image(row[0], found["face"]).axes.set_ylabel(name)
+    for row, own in zip(axes, maps, strict=True):
+        face_image(row[0], found["face"])
         for ax, map_, both in zip(row[1:], own, maps.swapaxes(0, 1), strict=True):
-            (signed_image if both.min() < 0 else amount_image)(ax, map_, signed_limit(both))
+            image = style.signed_image if both.min() < 0 else style.amount_image
+            image(ax, map_, signed_limit(both))
         for ax in row:
-            size = right - left, bottom - top
-            ax.add_patch(Rectangle((left - 0.5, top - 0.5), *size, fill=False, ec=RING, lw=1))
-    for ax, name in zip(axes[0], ("face", *found["shown"]), strict=True):
-        ax.set_title(_broken(str(name)), fontsize=7.5)
+            style.frame(ax, (left - 0.5, top - 0.5), right - left, bottom - top, MARKED, lw=1)
+    style.heads(axes, above=("face", *map(_broken, map(str, found["shown"]))))
+    style.heads(axes, beside=("control:\nno mark", "trained\nwith mark"), size=8.5)
     return drawn
 
 
@@ -147,7 +129,7 @@ def plot_pointing(table: pd.DataFrame) -> Figure:
 
     ``table`` of ``evaluation.pointing_at_mark``.
     """
-    drawn, (both, apart) = figure(1, 2, height=3.0, sharey=True)
+    drawn, (both, apart) = style.figure(1, 2, height=3.0, sharey=True)
     y, percent = np.arange(len(table)), 100 * table
     both.hlines(y, percent["control"], percent["used"], colors="#DDDDDD", zorder=1)
     both.scatter(percent["control"], y, c=MUTED, s=16, label="control: trained without the mark")
@@ -166,29 +148,28 @@ def plot_class_maps(mean_face: np.ndarray, maps: dict, heads) -> Figure:
     """A column a class: the mean face, and each method's mean map, one scale a method.
 
     ``maps`` method -> (classes, 48, 48), in units of an even map; one without a negative value is
-    laid over the mean face.
+    laid over the mean face. A class without a face has no finite map.
     """
-    rows, columns = 1 + len(maps), len(mean_face)
-    drawn, axes = figure(rows, columns, height=WIDTH / columns * (rows * 0.98 + 0.25))
-    axes[0, 0].set_ylabel("mean face")
-    for ax, face, head in zip(axes[0], mean_face, heads, strict=True):
-        face_image(ax, np.nan_to_num(face)).axes.set_title(head)
-    for row, (name, values) in zip(axes[1:], maps.items(), strict=True):
-        finite = values[np.isfinite(values)]
-        limit, signed = signed_limit(finite) if len(finite) else 1.0, (finite < 0).any()
-        artist = None
-        row[0].set_ylabel(_broken(name))
-        for ax, face, map_ in zip(row, mean_face, values, strict=True):
-            if not np.isfinite(map_).all():
-                bare(ax)
-                ax.text(0.5, 0.5, "no face", ha="center", transform=ax.transAxes, color=MUTED)
-            elif signed:
-                artist = signed_image(ax, map_, limit)
+    drawn, axes = _grid(1 + len(maps), len(mean_face), 0.98, extra=0.25)
+    for ax, face in zip(axes[0], mean_face, strict=True):
+        face_image(ax, np.nan_to_num(face))
+    for row, values in zip(axes[1:], maps.values(), strict=True):
+        known = np.isfinite(values).all((1, 2))
+        limit = signed_limit(values[known]) if known.any() else 1.0
+        signed = bool((values[known] < 0).any())
+        for ax, face, map_ in zip(row[known], mean_face[known], values[known], strict=True):
+            if signed:
+                artist = style.signed_image(ax, map_, limit)
             else:
                 artist = overlay(ax, np.nan_to_num(face), map_, limit)
-        if artist:
+        for ax in row[~known]:
+            style.bare(ax)
+            ax.text(0.5, 0.5, "no face", ha="center", transform=ax.transAxes, color=MUTED)
+        if known.any():
             bar = drawn.colorbar(artist, ax=row.tolist(), shrink=0.85, aspect=10)
             bar.set_label("for (+)" if signed else "times even", fontsize=7)
+    style.heads(axes, above=heads, size=9)
+    style.heads(axes, beside=("mean face", *map(_broken, maps)), size=8.5)
     return drawn
 
 
@@ -197,14 +178,14 @@ def plot_mistakes(images: np.ndarray, answer: np.ndarray, label: np.ndarray, nam
 
     ``answer``, ``label`` (n, 48, 48), signed, one scale a row; ``names`` [(answer, label)].
     """
-    drawn, axes = figure(len(images), 4, height=1.7 * len(images), squeeze=False)
+    drawn, axes = style.figure(len(images), 4, height=1.7 * len(images), squeeze=False)
     for row, image, said, true, (a, b) in zip(axes, images, answer, label, names, strict=True):
         limit = signed_limit(said, true)
         face_image(row[0], image).axes.set_xlabel("face")
-        signed_image(row[1], said, limit).axes.set_xlabel(f"for {a}\n(its answer)")
-        artist = signed_image(row[2], true, limit)
+        style.signed_image(row[1], said, limit).axes.set_xlabel(f"for {a}\n(its answer)")
+        artist = style.signed_image(row[2], true, limit)
         row[2].set_xlabel(f"for {b}\n(the label)")
-        signed_image(row[3], said - true, limit).axes.set_xlabel("difference")
+        style.signed_image(row[3], said - true, limit).axes.set_xlabel("difference")
         drawn.colorbar(artist, ax=row.tolist(), label="logit (nats)", shrink=0.8)
     return drawn
 
@@ -213,17 +194,18 @@ def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
     """A map of what is 0 or more over a grey face: weak places let the face through."""
     face_image(ax, image, **kwargs)
     alpha = np.clip(amount / limit / FADE, 0, 1) * OPACITY
-    return amount_image(ax, amount, limit, alpha=alpha, **kwargs)
+    return style.amount_image(ax, amount, limit, alpha=alpha, **kwargs)
 
 
-def _map_image(ax, map_: np.ndarray, limit: float):
-    """Red and blue where there is a negative value, else one colour."""
-    return (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
+def _grid(rows: int, columns: int, tall: float, extra: float = 0.35):
+    """Axes (rows, columns) for pictures, as wide as the text unless they are few.
+
+    ``tall``: a row's height over a picture's; ``extra`` inches for the heads.
+    """
+    cell = min(WIDTH / columns, CELL)
+    height, width = tall * cell * rows + extra, cell * columns
+    return style.figure(rows, columns, height, width, squeeze=False)
 
 
 def _broken(name: str) -> str:
     return name.replace(" ", "\n", 1)
-
-
-def _signed(value: float) -> str:
-    return f"{value:z.2f}".replace("-", "−")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 WIDTH = 6.8  # inches: the text width of an A4 page
@@ -27,10 +29,11 @@ CLASS_COLOURS = {
     "Surprise": "#CC79A7",
     "Neutral": "#5F5F5F",
 }
+PALETTE = tuple(CLASS_COLOURS.values())
 SIGNED = "RdBu_r"  # diverging: blue lowers the logit, red raises it
 MAGNITUDE = "viridis"
 AMOUNT = sns.light_palette("#0072B2", as_cmap=True)  # counts and rates
-ACCENT, MUTED = "#0072B2", "#8C8C8C"
+ACCENT, MUTED, MARKED = "#0072B2", "#8C8C8C", "#D55E00"
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -45,6 +48,7 @@ RC = {
     "axes.spines.right": False,
     "axes.edgecolor": "#444444",
     "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
@@ -58,8 +62,10 @@ matplotlib.rcParams.update(RC)  # so that a reader's own figures look the same
 
 
 def colours(classes) -> list[str]:
-    """Each class's colour, grey for one that is none of the seven."""
-    return [CLASS_COLOURS.get(name, MUTED) for name in classes]
+    """One colour a class: an expression's own; other classes take what is left of the palette."""
+    left = [colour for name, colour in CLASS_COLOURS.items() if name not in classes]
+    others = itertools.cycle(left or PALETTE)
+    return [CLASS_COLOURS.get(name) or next(others) for name in classes]
 
 
 def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WIDTH, **grid):
@@ -93,10 +99,28 @@ def amount_image(ax: Axes, map_: np.ndarray, limit: float, **kwargs):
     return ax.imshow(map_, cmap=MAGNITUDE, vmin=0, vmax=limit, **kwargs)
 
 
+def map_image(ax: Axes, map_: np.ndarray, limit: float):
+    """Red and blue where there is a negative value, else one colour."""
+    return (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
+
+
 def bare(ax: Axes) -> None:
     """No ticks, no frame: for pictures."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def frame(ax: Axes, corner, width: float, height: float, colour: str, **look) -> None:
+    """An empty rectangle, ``corner`` (x, y) its upper left."""
+    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, **look))
+
+
+def heads(axes: np.ndarray, above=(), beside=(), size: float = 7.5) -> None:
+    """Titles over the columns of a grid of Axes (rows, columns), labels beside its rows."""
+    for ax, text in zip(axes[0], above, strict=False):
+        ax.set_title(text, fontsize=size)
+    for ax, text in zip(axes[:, 0], beside, strict=False):
+        ax.set_ylabel(text, fontsize=size)
 
 
 def written(ax: Axes, texts: np.ndarray, light: np.ndarray, shift: float = 0, **font) -> None:
@@ -104,6 +128,12 @@ def written(ax: Axes, texts: np.ndarray, light: np.ndarray, shift: float = 0, **
     for (row, column), text in np.ndenumerate(texts):
         colour = "white" if light[row, column] else "black"
         ax.text(column, row + shift, text, ha="center", va="center", color=colour, **font)
+
+
+def rows_downwards(ax: Axes, names) -> None:
+    """A name for each of the rows 0, 1, … of a chart, the first on top."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
 
 
 def png(drawn: Figure) -> bytes:

@@ -1,0 +1,87 @@
+"""The figures draw any network's results: other classes, any number of filters and layers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from fer_utils.data import EMOTIONS, SPLITS
+from fer_utils.plotting import confusion, dataset, filters, saliency, style
+
+RNG = np.random.default_rng(0)
+CLASSES = {"two": ("calm", "upset"), "nine": (*EMOTIONS, "Contempt", "Bored")}
+
+
+def laid_out(figure):
+    """Drawn without a warning, no higher than a page (A4, in inches)."""
+    figure.draw_without_rendering()
+    assert figure.get_figheight() < 11
+    return figure
+
+
+def test_every_expression_keeps_its_colour_and_other_classes_get_what_is_left():
+    assert style.colours(EMOTIONS) == list(style.CLASS_COLOURS.values())
+    assert style.colours(["Sad", "calm"])[0] == style.CLASS_COLOURS["Sad"]
+    for classes in (["calm", "upset", "Sad"], ["a", "b", "c", "d", "e", "f", "g"]):
+        assert len(set(style.colours(classes))) == len(classes)
+
+
+@pytest.mark.parametrize("count", [3, 16, 128, 600])
+def test_a_sheet_of_any_number_of_filters_fits_a_page_and_frames_each_by_its_class(count):
+    classes = CLASSES["two"]
+    responds = [(*classes, None)[k % 3] for k in range(count)]
+    pictures = RNG.uniform(0, 255, (count, 5, 5))
+    panels = {"optimum": pictures, "mean": pictures}
+    figure = laid_out(filters.filter_sheet(panels, np.arange(count), responds, classes))
+    ax = figure.axes[0]
+    assert [text.get_text() for text in ax.texts] == [str(k) for k in range(count)]
+    framed = [to_hex(frame.get_edgecolor()) for frame in ax.patches[:3]]
+    assert framed == [*(c.lower() for c in style.colours(classes)), filters.NONE.lower()]
+
+
+@pytest.mark.parametrize("which", CLASSES)
+def test_figures_of_filters_are_drawn_for_other_classes_and_numbers(which):
+    classes, count = CLASSES[which], 1500
+    values, pictures = RNG.normal(size=(count, len(classes))), RNG.uniform(0, 255, (count, 4, 4))
+    outputs = dict.fromkeys(classes, np.zeros((48, 48)))
+    rows = {name: k for k, name in enumerate(classes)}
+    laid_out(filters.growth(RNG.normal(size=(256, 7, 7)), {}, outputs))
+    laid_out(filters.closer_look({"a": (pictures, values[:, 0])}, values, values, rows))
+    laid_out(filters.ablation_plot(values, np.sort(values.argmax(1)), classes))
+    laid_out(filters.activation_plot({"a": values[:, 0]}))
+    figure = filters.feature_maps(np.zeros((48, 48)), {"a": pictures[:2], "b": pictures[:10]})
+    assert laid_out(figure).axes[1].get_xlim() == (0, 10)
+
+
+@pytest.mark.parametrize("which", CLASSES)
+def test_figures_by_class_are_drawn_for_other_classes(which):
+    classes = CLASSES[which]
+    k = len(classes)
+    means, matrix = RNG.uniform(0, 255, (k, 48, 48)), RNG.integers(0, 50, (k, k))
+    laid_out(dataset.class_balance(RNG.integers(0, 50, (k, 3)), classes, SPLITS))
+    laid_out(dataset.mean_faces(means, classes))
+    laid_out(confusion.plot_matrices(matrix, classes))
+    maps = RNG.normal(size=(k, 48, 48))
+    maps[1] = np.nan
+    figure = laid_out(saliency.plot_class_maps(means, {"signed": maps, "amount": maps**2}, classes))
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["no face"] * 2
+
+
+def test_of_a_long_randomisation_some_steps_are_shown_first_and_last_among_them():
+    layers = ["trained", *(f"features.{k}" for k in range(20, -1, -1))]
+    steps = {layer: RNG.normal(size=(48, 48)) for layer in layers}
+    rho = {"gradient": [1 - k / 100 for k in range(len(layers))]}
+    figure = laid_out(saliency.plot_strip(np.zeros((48, 48)), {"gradient": steps}, rho))
+    shown = [(ax.get_title(), ax.get_xlabel()) for ax in figure.axes[1:]]
+    assert len(shown) == saliency.STEPS
+    assert shown[0] == ("trained", "1.00") and shown[-1] == ("features.0", "0.79")
+    laid_out(saliency.plot_cascade(layers[1:], {"gradient": rho["gradient"][1:]}))
+
+
+def test_pairs_of_two_classes_are_one_row():
+    row = {"first": "calm", "second": "upset"}
+    for name in ("confusability", "asymmetry"):
+        row |= {name: 0.1, f"{name}_lo": 0.05, f"{name}_hi": 0.2, f"{name}_each": [0.1, 0.12]}
+    figure = laid_out(confusion.plot_pairs(pd.DataFrame([row]), [("upset", "calm")]))
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "calm–upset"
+    assert figure.axes[0].lines[0].get_color() == "black"
