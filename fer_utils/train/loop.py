@@ -75,6 +75,7 @@ def fit(
 
     layout = memory_layout(model.to(device))
     model = model.to(memory_format=layout)
+    teachers = [teacher.to(memory_format=layout) for teacher in teachers]
     mean = copy.deepcopy(model) if recipe.ema else model
     optimiser = make_optimiser(model, recipe)
     begun = {
