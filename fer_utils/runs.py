@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -40,7 +41,6 @@ from fer_utils.data import Faces
 from fer_utils.data.faces import reason
 from fer_utils.inspection import chunk_size, explained
 from fer_utils.model import NETWORKS
-from fer_utils.revision import commit  # noqa: F401  a run's ledger names it
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("config.json", "history.csv", "predictions.npz", "metrics.json")
@@ -62,6 +62,11 @@ def run_path(name: str, variant: str | None = None, folder: Path | None = None) 
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
     path = (folder or runs_folder()) / name
     return path / "variants" / variant if variant else path
+
+
+def whole_runs(folder: Path) -> set[str]:
+    """Names of the runs or variants in a folder."""
+    return {path.parent.name for path in folder.glob("*/metrics.json")}
 
 
 def shown(path: Path) -> str:
@@ -121,10 +126,9 @@ def load_weights(path: Path) -> nn.Module:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        model = NETWORKS[metadata["network"]](len(json.loads(metadata["classes"])))
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+        network = NETWORKS[metadata["network"]]
+        model = network(len(json.loads(metadata["classes"])))
+        model.load_state_dict(state)  # into float32
     except FileNotFoundError:
         raise RunError(f"{shown(path)}: no weights there; train it again to have them") from None
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
@@ -178,9 +182,7 @@ class Run:
         places = [run_path(name, variant, folder) for folder in (runs_folder(), ROOT / "runs")]
         begun = [path for path in places if any(file.is_file() for file in path.glob("*"))]
         if not begun:
-            beside = {
-                whole.parent.name for p in places for whole in p.parent.glob("*/metrics.json")
-            }
+            beside = set().union(*(whole_runs(path.parent) for path in places))
             raise RunError(
                 f"no run named {variant or name!r} in {shown(places[0].parent)}/ "
                 f"(have: {', '.join(sorted(beside)) or 'none'}); make one with `{make}`"
@@ -232,31 +234,27 @@ class Run:
         return self._read("metrics.json", lambda p: json.loads(p.read_text()).get("epochs", {}))
 
     @cached_property
-    def history(self):
-        """DataFrame, a row an epoch: losses in nats, accuracies in 0–1, seconds."""
-        import pandas as pd
-
+    def history(self) -> pd.DataFrame:
+        """A row an epoch: losses in nats, accuracies in 0–1, seconds."""
         table = self._read("history.csv", lambda path: pd.read_csv(path).astype({"epoch": int}))
         if table.empty:
             raise RunError(f"{shown(self.path / 'history.csv')}: no row; train the run again")
         return table
 
     @cached_property
-    def predictions(self):
-        """DataFrame, a row a test face: row, split, label, then a probability for each class."""
-        return self._predictions("predictions.npz", self.metrics)
+    def predictions(self) -> pd.DataFrame:
+        """A row a test face: row, split, label, then a probability for each class."""
+        return self.predictions_at(None)
 
-    def predictions_at(self, epoch: str):
-        """``predictions`` of one of ``epochs``."""
-        return self._predictions(f"predictions_{epoch}.npz", self.epochs[epoch]["metrics"])
+    def predictions_at(self, epoch: str | None) -> pd.DataFrame:
+        """``predictions`` of one of ``epochs``; None: after the last."""
+        name = f"predictions_{epoch}.npz" if epoch else "predictions.npz"
+        metrics = self.epochs[epoch]["metrics"] if epoch else self.metrics
+        scored = {split: scores["n"] for split, scores in metrics.items()}
 
-    def _predictions(self, name: str, metrics: dict):
-        import pandas as pd
-
-        def read(path: Path):
+        def read(path: Path) -> pd.DataFrame:
             table = pd.DataFrame(read_arrays(path)).astype(dict.fromkeys(self.classes, float))
             found = table[["row", "split", "label"]].value_counts("split").to_dict()
-            scored = {split: scores["n"] for split, scores in metrics.items()}
             if found != scored or table.isna().any(axis=None):
                 raise ValueError(f"{found} whole rows, but metrics.json scored {scored}")
             return table
@@ -277,16 +275,10 @@ class Run:
         return "PrivateTest" if "PrivateTest" in self.metrics else "PublicTest"
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What was recognised, assumed, converted or left out of the faces."""
-        return tuple(self.config["data"].get("notes", ()))
-
-    @property
     def variants(self) -> tuple[str, ...]:
         """Names of the whole variants, beside the run or, of a shipped run, in ``FER_RUNS``."""
-        places = {self.path, runs_folder() / self.path.name}
-        whole = (path for place in places for path in place.glob("variants/*/metrics.json"))
-        return tuple(sorted({path.parent.name for path in whole}))
+        places = self.path, runs_folder() / self.path.name
+        return tuple(sorted(set().union(*(whole_runs(path / "variants") for path in places))))
 
     def variant(self, name: str) -> Run:
         """A further trained model of this run, such as ``original``: the same kind of object."""
@@ -321,8 +313,9 @@ class Run:
         """
         if self.synthetic:
             described = self.config["data"]
-            index = np.arange(min(described["n"], most or described["n"])) if rows is None else rows
-            faces = synthetic.at(index, described["seed"], described["preset"])
+            if rows is None:
+                rows = np.arange(described["n"])[:most]
+            faces = synthetic.at(rows, described["seed"], described["preset"])
             return relabel(faces, self.classes)
         if self._real is None or (most is None and rows is None):
             return self._real
