@@ -367,31 +367,13 @@ def test_the_votes_of_faces_are_found_by_their_row():
         metrics.votes_of(stored, [3, 4])
 
 
-def test_the_runs_ship_the_votes_of_the_faces_that_they_predicted():
-    real, drawn = Run.load("fer2013"), Run.load("synthetic")
-    stored = real.read("votes")
+def test_the_real_run_ships_the_votes_of_the_faces_that_it_predicted():
+    run = Run.load("fer2013")
+    stored = run.read("votes")
     assert "MIT License" in str(stored["notice"]) and stored["votes"].dtype == np.uint8
-    votes = metrics.votes_of(stored, real.predictions.query("split == 'PrivateTest'")["row"])
-    assert (votes.sum(axis=1) == 10).mean() > 0.999
+    votes = metrics.votes_of(stored, run.predictions.query("split == 'PrivateTest'")["row"])
     assert metrics.clear_majority(votes).sum() == 2720
-    assert (metrics.crowd_answer(votes, real.classes) >= 0).sum() == 3350
-    some = drawn.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:50]
-    votes = metrics.votes_of(drawn.read("votes"), some)
-    assert (votes == drawn.faces(rows=some).votes).all()
-
-
-def test_bootstrapped_scores_spread_as_theory_says():
-    labels, p = fake(1500)
-    found = metrics.crossed_scores(labels, p[None])
-    own = -np.log(p[np.arange(1500), labels])
-    brier = ((p - np.eye(7)[labels]) ** 2).sum(axis=1)
-    hit = (p.argmax(axis=1) == labels).astype(float)
-    for name, values in (("nll", own), ("brier", brier), ("accuracy", hit)):
-        value, _, lo, hi = found[name]
-        half = 1.96 * values.std() / np.sqrt(1500)
-        assert value == pytest.approx(values.mean())
-        assert (lo + hi) / 2 == pytest.approx(value, abs=half / 5)
-        assert (hi - lo) / 2 == pytest.approx(half, rel=0.1)
+    assert (metrics.crowd_answer(votes, run.classes) >= 0).sum() == 3350
 
 
 def test_reliability_by_hand():
@@ -512,9 +494,6 @@ def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
         assert (low, high) == pytest.approx((lo, hi), abs=0.12 * (hi - lo))  # 2,000 draws
     same = metrics.crossed_scores(labels, np.concatenate([p, p]))
     assert same["mcc"][1] == 0 and same["nll"][2:] == pytest.approx(found["nll"][2:])
-    with np.errstate(all="raise"):
-        always = metrics.crossed_scores(labels, np.full((1, 400, 4), 0.25))
-    assert always["mcc"][2:] == always["kappa"][2:] == (0, 0)
 
 
 def test_pairs_of_several_networks_are_the_mean_of_each_ones():
