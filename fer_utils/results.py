@@ -52,15 +52,29 @@ year · who · parameters · networks · other data · chosen on · accuracy · 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Trained models that differ in their seed alone.
-
-    Attributes:
-        predictions: a table a seed.  metrics: split -> figures, a seed.
-    """
+    """Trained models that differ in their seed alone, after one of ``EPOCHS`` (None: the last)."""
 
     title: str
-    predictions: list[pd.DataFrame]
-    metrics: list[dict]
+    models: list[Run]
+    epoch: str | None = None
+
+    def metrics(self, split: str) -> pd.DataFrame:
+        """The figures of a split as metrics.json has them, a row a seed."""
+        scored = [
+            model.epochs[self.epoch]["metrics"] if self.epoch else model.metrics
+            for model in self.models
+        ]
+        return pd.DataFrame([scores[split] for scores in scored])
+
+    def answers(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the faces of a split: rows (n,), labels (n,), probabilities (seeds, n, classes)."""
+        tables = []
+        for model in self.models:
+            table = model.predictions_at(self.epoch).query("split == @split")
+            tables.append(table.set_index("row").sort_index())
+        classes = list(self.models[0].classes)
+        probabilities = np.stack([table[classes].to_numpy() for table in tables])
+        return tables[0].index.to_numpy(), tables[0]["label"].to_numpy(), probabilities
 
 
 def configurations(run: Run) -> list[Configuration]:
@@ -75,25 +89,17 @@ def configurations(run: Run) -> list[Configuration]:
         if same and set(run.metrics) <= set(model.metrics):
             recipe = settings(model) | {"seed": None}
             groups.setdefault(json.dumps(recipe, sort_keys=True), []).append(model)
-    found: dict[str, Configuration] = {}
+    found: dict[str, list[Configuration]] = {}
     for models in groups.values():
-        name = re.sub(r"(-seed)?-\d+$", "", models[0].path.name)
+        folder = models[0].path.name
+        name = re.sub(r"(-seed)?-\d+$", "", folder)
         title = OURS if models[0] is run else TITLES.get(name, name)
-        title = models[0].path.name if title in found else title
-        scored = [name for name in EPOCHS if all(name in model.epochs for model in models)]
-        last = Configuration(
-            f"{title}, last epoch" if scored else title,
-            [model.predictions for model in models], [model.metrics for model in models],
-        )  # fmt: skip
-        found[title] = last
-        for name in scored:
-            epoch = Configuration(
-                f"{title}, {EPOCHS[name]}",
-                [model.predictions_at(name) for model in models],
-                [model.epochs[name]["metrics"] for model in models],
-            )
-            found[epoch.title] = epoch
-    return list(found.values())
+        title = folder if title in found else title
+        epochs = [epoch for epoch in EPOCHS if all(epoch in model.epochs for model in models)]
+        last = f"{title}, last epoch" if epochs else title
+        found[title] = [Configuration(last, models)]
+        found[title] += [Configuration(f"{title}, {EPOCHS[e]}", models, e) for e in epochs]
+    return [configuration for group in found.values() for configuration in group]
 
 
 def settings(model: Run) -> dict:
@@ -110,31 +116,28 @@ def figures(run: Run, configuration: Configuration) -> pd.DataFrame:
         run: knows which faces are copies and what the voters said.
     """
     rows: dict[tuple[str, str], dict] = {}
+    seeds = len(configuration.models)
 
-    def add(split: str, figure: str, values, lo=np.nan, hi=np.nan) -> None:
+    def add(figure: str, values, interval=(np.nan, np.nan)) -> None:
+        lo, hi = interval
         rows[split, figure] = {"values": tuple(values), "lo": lo, "hi": hi}
 
-    def add_accuracy(figure: str, part: np.ndarray) -> None:
-        hits = (answers[:, part].argmax(2) == labels[part]).mean(1)
-        add(split, figure, hits, *interval(metrics.crossed_scores(labels[part], answers[:, part])))
+    def interval(scores: dict, name: str) -> tuple[float, float]:
+        return scores[name][2:] if seeds >= FEWEST else (np.nan, np.nan)
 
-    def interval(scores: dict, name: str = "accuracy") -> tuple[float, float]:
-        return scores[name][2:] if len(answers) >= FEWEST else (np.nan, np.nan)
+    def add_accuracy(figure: str, part) -> None:
+        hits = (answers[:, part].argmax(2) == labels[part]).mean(1)
+        scores = metrics.crossed_scores(labels[part], answers[:, part])
+        add(figure, hits, interval(scores, "accuracy"))
 
     for split in run.metrics:  # the last is the one kept for the end, where there is one
-        tables = [table.set_index("row").sort_index() for table in configuration.predictions]
-        tables = [table[table["split"] == split] for table in tables]
-        numbers, labels = tables[0].index.to_numpy(), tables[0]["label"].to_numpy()
-        answers = np.stack([table[list(run.classes)].to_numpy() for table in tables])
-        scored = [seed[split] for seed in configuration.metrics]
-        add_accuracy("accuracy", np.full(len(labels), True))
-        add(split, "mirror image averaged", [seed["accuracy_flip"] for seed in scored])
-        if len(tables) > 1:
-            add(
-                split,
-                "answers of the seeds averaged",
-                [(answers.mean(0).argmax(1) == labels).mean()],
-            )
+        numbers, labels, answers = configuration.answers(split)
+        scored = configuration.metrics(split)
+        add_accuracy("accuracy", slice(None))
+        add("mirror image averaged", scored["accuracy_flip"])
+        if seeds > 1:
+            together = answers.mean(0).argmax(1) == labels
+            add("answers of the seeds averaged", [together.mean()])
     if run.has("copies"):
         alone = ~np.isin(numbers, run.read("copies")["row"])
         add_accuracy(f"without copies of Training ({alone.sum():,})", alone)
@@ -144,10 +147,9 @@ def figures(run: Run, configuration: Configuration) -> pd.DataFrame:
             add_accuracy(f"where at least 6 of 10 voters agree ({clear.sum():,})", clear)
     crossed = metrics.crossed_scores(labels, answers)
     for name, title in SCORES.items():
-        add(split, title, [seed[name] for seed in scored], *interval(crossed, name))
-    bands = [metrics.calibration_error(labels, each, draws=500) for each in answers]
-    lo, hi = (np.mean([band[bound] for band in bands]) for bound in ("null_lo", "null_hi"))
-    add(split, CALIBRATED, [], lo, hi)
+        add(title, scored[name], interval(crossed, name))
+    bands = pd.DataFrame(metrics.calibration_error(labels, each, draws=500) for each in answers)
+    add(CALIBRATED, [], bands[["null_lo", "null_hi"]].mean())
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -155,21 +157,20 @@ def format_cell(row: pd.Series) -> str:
     """``67.7 ± 0.4 [66.1, 69.2]``, or ``67.7, 68.1``: percent, but for the figures of SCORES."""
     _, figure = row.name
     unit, digits = (1, 3) if figure in (*SCORES.values(), CALIBRATED) else (100, 1)
-    values = [f"{unit * value:.{digits}f}" for value in row["values"]]
+    values = unit * np.array(row["values"])
+    told = ", ".join(f"{value:.{digits}f}" for value in values)
     if len(values) >= FEWEST:
-        mean, sd = unit * np.mean(row["values"]), unit * np.std(row["values"], ddof=1)
-        values = [f"{mean:.{digits}f} ± {sd:.{digits}f}"]
+        told = f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
     if not np.isnan(row["lo"]):
-        values.append(f"[{unit * row['lo']:.{digits}f}, {unit * row['hi']:.{digits}f}]")
-        return " ".join(values)
-    return ", ".join(values)
+        told += f" [{unit * row['lo']:.{digits}f}, {unit * row['hi']:.{digits}f}]"
+    return told.strip()
 
 
 def results(run: Run) -> pd.DataFrame:
     """A row a split and figure, a column a configuration, each cell by ``format_cell``."""
     columns = {}
     for configuration in configurations(run):
-        seeds = len(configuration.predictions)
+        seeds = len(configuration.models)
         title = f"{configuration.title}, {seeds} seed" + "s" * (seeds > 1)
         columns[title] = figures(run, configuration).apply(format_cell, axis=1)
     order = dict.fromkeys(figure for column in columns.values() for figure in column.index)
@@ -219,31 +220,29 @@ def ablations(groups: dict[str, dict[int, Run]]) -> pd.DataFrame:
     the spread of the seeds: t test, 5 %), gap (PublicTest less training loss after the last
     epoch, mean, nats).
     """
-    from scipy.stats import ttest_1samp
+    from scipy.stats import t
 
-    rows = {}
-    reference = next(iter(groups.values()), {})
-    accuracies = {seed: accuracy_of(model) for seed, model in reference.items()}
-    for name, models in groups.items():
-        own = {seed: accuracy_of(model) for seed, model in models.items()}
-        change = np.array([100 * (own[s] - accuracies[s]) for s in own if s in accuracies])
-        enough = len(change) >= FEWEST and models is not reference
-        changed = changes(next(iter(reference.values())), next(iter(models.values())))
-        gaps = [history_summary(model.history)["gap"] for model in models.values()]
-        rows[name] = {
-            "changed": ", ".join(changed.values()) or "–", "seeds": len(models),
-            "accuracy": np.mean(list(own.values())),
-            "change": change.mean() if len(change) else np.nan,
-            "sd": change.std(ddof=1) if enough else np.nan,
-            "clear": bool(enough and ttest_1samp(change, 0).pvalue < 0.05),
-            "gap": np.mean(gaps),
-        }  # fmt: skip
-    columns = ["changed", "seeds", "accuracy", "change", "sd", "clear", "gap"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("variant")
-
-
-def accuracy_of(model: Run) -> float:
-    return model.metrics["PublicTest"]["accuracy"]
+    rows = []
+    first = [next(iter(models.values())) for models in groups.values()]
+    for (name, models), model in zip(groups.items(), first, strict=True):
+        changed = ", ".join(changes(first[0], model).values()) or "–"
+        for seed, each in models.items():
+            gap = history_summary(each.history)["gap"]
+            accuracy = each.metrics["PublicTest"]["accuracy"]
+            rows.append((name, changed, seed, accuracy, gap))
+    table = pd.DataFrame(rows, columns=["variant", "changed", "seed", "accuracy", "gap"])
+    table = table.astype({"seed": int, "accuracy": float, "gap": float})
+    base = table[table["variant"] == OURS].set_index("seed")["accuracy"]
+    table["change"] = 100 * (table["accuracy"] - table["seed"].map(base))
+    by_variant = table.groupby("variant", sort=False)
+    found = by_variant[["accuracy", "change", "gap"]].mean()
+    found["changed"] = by_variant["changed"].first()
+    found["seeds"] = by_variant.size()
+    number = by_variant["change"].count()
+    found["sd"] = by_variant["change"].std().where((number >= FEWEST) & (found.index != OURS))
+    ratio = found["change"].abs() / (found["sd"] / np.sqrt(number))
+    found["clear"] = 2 * t.sf(ratio, number - 1) < 0.05
+    return found[["changed", "seeds", "accuracy", "change", "sd", "clear", "gap"]]
 
 
 def changes(old: Run, new: Run) -> dict[str, str]:
@@ -336,10 +335,10 @@ def print_results(run: Run) -> None:
 
 def print_table(table: pd.DataFrame) -> None:
     """A table in Markdown."""
-    print("|", " | ".join(map(str, table.columns)), "|")
+    print("|", " | ".join(table.columns), "|")
     print("|---" * len(table.columns) + "|")
-    for cells in table.itertuples(index=False):
-        print("|", " | ".join(map(str, cells)), "|")
+    for cells in table.to_numpy():
+        print("|", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -40,7 +41,6 @@ from fer_utils.data import Faces
 from fer_utils.data.faces import reason
 from fer_utils.inspection import chunk_size, explained
 from fer_utils.networks import Network, NetworkError, find_network, own_network
-from fer_utils.revision import commit  # noqa: F401  a run's ledger names it
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("config.json", "history.csv", "predictions.npz", "metrics.json")
@@ -62,6 +62,11 @@ def run_path(name: str, variant: str | None = None, folder: Path | None = None) 
             raise RunError(f"run name {part!r}: expected letters, digits, '-', '_' and '.' only")
     path = (folder or runs_folder()) / name
     return path / "variants" / variant if variant else path
+
+
+def whole_runs(folder: Path) -> set[str]:
+    """Names of the runs or variants in a folder."""
+    return {path.parent.name for path in folder.glob("*/metrics.json")}
 
 
 def shown(path: Path) -> str:
@@ -125,13 +130,9 @@ def load_weights(path: Path, network: Network | None = None) -> nn.Module:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if network is None and metadata.get("network_checksum"):
-            network = own_network(metadata["network"], metadata["network_checksum"])
-        network = network or find_network(metadata["network"])
+        network = network or named_network(metadata)
         model = network.build(len(json.loads(metadata["classes"])))
-        model.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+        model.load_state_dict(state)  # into float32
     except NetworkError as error:
         raise RunError(f"{shown(path)}: {error}") from None
     except FileNotFoundError:
@@ -139,6 +140,13 @@ def load_weights(path: Path, network: Network | None = None) -> nn.Module:
     except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path}: not the weights of a known network ({reason(error)})") from error
     return model.eval()
+
+
+def named_network(about: dict) -> Network:
+    """What a run's config, or its weights, call their network."""
+    if about.get("network_checksum"):
+        return own_network(about["network"], about["network_checksum"])
+    return find_network(about["network"])
 
 
 @torch.no_grad()
@@ -187,9 +195,7 @@ class Run:
         places = [run_path(name, variant, folder) for folder in (runs_folder(), ROOT / "runs")]
         begun = [path for path in places if any(file.is_file() for file in path.glob("*"))]
         if not begun:
-            beside = {
-                whole.parent.name for p in places for whole in p.parent.glob("*/metrics.json")
-            }
+            beside = set().union(*(whole_runs(path.parent) for path in places))
             raise RunError(
                 f"no run named {variant or name!r} in {shown(places[0].parent)}/ "
                 f"(have: {', '.join(sorted(beside)) or 'none'}); make one with `{make}`"
@@ -241,31 +247,27 @@ class Run:
         return self._read("metrics.json", lambda p: json.loads(p.read_text()).get("epochs", {}))
 
     @cached_property
-    def history(self):
-        """DataFrame, a row an epoch: losses in nats, accuracies in 0–1, seconds."""
-        import pandas as pd
-
+    def history(self) -> pd.DataFrame:
+        """A row an epoch: losses in nats, accuracies in 0–1, seconds."""
         table = self._read("history.csv", lambda path: pd.read_csv(path).astype({"epoch": int}))
         if table.empty:
             raise RunError(f"{shown(self.path / 'history.csv')}: no row; train the run again")
         return table
 
     @cached_property
-    def predictions(self):
-        """DataFrame, a row a test face: row, split, label, then a probability for each class."""
-        return self._predictions("predictions.npz", self.metrics)
+    def predictions(self) -> pd.DataFrame:
+        """A row a test face: row, split, label, then a probability for each class."""
+        return self.predictions_at(None)
 
-    def predictions_at(self, epoch: str):
-        """``predictions`` of one of ``epochs``."""
-        return self._predictions(f"predictions_{epoch}.npz", self.epochs[epoch]["metrics"])
+    def predictions_at(self, epoch: str | None) -> pd.DataFrame:
+        """``predictions`` of one of ``epochs``; None: after the last."""
+        name = f"predictions_{epoch}.npz" if epoch else "predictions.npz"
+        metrics = self.epochs[epoch]["metrics"] if epoch else self.metrics
+        scored = {split: scores["n"] for split, scores in metrics.items()}
 
-    def _predictions(self, name: str, metrics: dict):
-        import pandas as pd
-
-        def read(path: Path):
+        def read(path: Path) -> pd.DataFrame:
             table = pd.DataFrame(read_arrays(path)).astype(dict.fromkeys(self.classes, float))
             found = table[["row", "split", "label"]].value_counts("split").to_dict()
-            scored = {split: scores["n"] for split, scores in metrics.items()}
             if found != scored or table.isna().any(axis=None):
                 raise ValueError(f"{found} whole rows, but metrics.json scored {scored}")
             return table
@@ -286,16 +288,10 @@ class Run:
         return "PrivateTest" if "PrivateTest" in self.metrics else "PublicTest"
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What was recognised, assumed, converted or left out of the faces."""
-        return tuple(self.config["data"].get("notes", ()))
-
-    @property
     def variants(self) -> tuple[str, ...]:
         """Names of the whole variants, beside the run or, of a shipped run, in ``FER_RUNS``."""
-        places = {self.path, runs_folder() / self.path.name}
-        whole = (path for place in places for path in place.glob("variants/*/metrics.json"))
-        return tuple(sorted({path.parent.name for path in whole}))
+        places = self.path, runs_folder() / self.path.name
+        return tuple(sorted(set().union(*(whole_runs(path / "variants") for path in places))))
 
     def variant(self, name: str) -> Run:
         """A further trained model of this run, such as ``original``: the same kind of object."""
@@ -307,11 +303,8 @@ class Run:
         return self.config["network"]
 
     def network(self) -> Network:
-        """What builds the run's network; the reader's own is at hand where ``FER_NETWORK`` is."""
-        checksum = self.config.get("network_checksum")
-        if checksum:
-            return own_network(self.network_name, checksum)
-        return find_network(self.network_name)
+        """What builds the run's network; a reader's own is the file that ``FER_NETWORK`` names."""
+        return named_network(self.config)
 
     def reference(self) -> Run | None:
         """The shipped run on the very same faces, if it is another, to be compared with."""
@@ -351,8 +344,9 @@ class Run:
         """
         if self.synthetic:
             described = self.config["data"]
-            index = np.arange(min(described["n"], most or described["n"])) if rows is None else rows
-            faces = synthetic.at(index, described["seed"], described["preset"])
+            if rows is None:
+                rows = np.arange(described["n"])[:most]
+            faces = synthetic.at(rows, described["seed"], described["preset"])
             return relabel(faces, self.classes)
         if self._real is None or (most is None and rows is None):
             return self._real

@@ -424,7 +424,7 @@ def run_config_not_json(place):
     """run: config.json cut short → one line that names it"""
     path = copy_of_run(place) / "config.json"
     path.write_text(path.read_text()[:100])
-    refused(place, "config.json: not valid JSON")
+    refused(place, "config.json: damaged (JSONDecodeError")
 
 
 @fault

@@ -198,9 +198,10 @@ def test_checkpoints(tmp_path):
     optimiser = make_optimiser(model, recipe)
     model(torch.zeros(2, 3)).sum().backward()
     optimiser.step()
-    save_checkpoint(tmp_path / "c", {"seed": 0}, model, model, optimiser, [{"epoch": 1}])
+    parts = {"model": model, "optimiser": optimiser}
+    save_checkpoint(tmp_path / "c", {"seed": 0}, parts, [{"epoch": 1}])
     whole = (tmp_path / "c").read_bytes()
-    read = lambda path: load_checkpoint(path, {"seed": 0}, model, model, optimiser)  # noqa: E731
+    read = lambda path: load_checkpoint(path, {"seed": 0}, parts)  # noqa: E731
     fuzz(meddled(whole), on_disk(tmp_path, "c", read), train.TrainingError)
 
 

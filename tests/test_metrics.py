@@ -144,7 +144,7 @@ def test_disagreement_is_that_of_the_closest_and_the_furthest_two():
     assert metrics.disagreement([[0, 1]]) == (0, 0)
 
 
-def test_a_cells_p_is_mcnemars_among_all_cells():
+def test_cells_are_the_difference_of_shares_with_mcnemars_p_among_all_cells():
     labels, p = fake(300, k=3)
     _, q = fake(300, seed=9, k=3)
     ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
@@ -155,9 +155,11 @@ def test_a_cells_p_is_mcnemars_among_all_cells():
             here = (own & (ours == answer) & (theirs != answer)).sum()
             there = (own & (theirs == answer) & (ours != answer)).sum()
             expected[label, answer] = metrics.sign_test(here, there)
-    _, found = metrics.paired_cells(labels, ours, theirs, 3)
+    change, found = metrics.paired_cells(labels, ours, theirs, 3)
     np.testing.assert_allclose(found.ravel(), metrics.holm(expected.ravel()))
     assert found.min() < 1
+    a, b = (metrics.shares(metrics.confusion_matrix(labels, x, 3)) for x in (ours, theirs))
+    np.testing.assert_allclose(change, a - b, atol=1e-15)
 
 
 def test_intervals_of_classes_are_wilsons_and_the_bootstraps():
@@ -180,21 +182,16 @@ def test_intervals_of_classes_are_wilsons_and_the_bootstraps():
     assert table.loc["c", ["recall_lo", "f1_lo", "recall_hi", "f1_hi"]].tolist() == [0, 0, 1, 1]
 
 
-def test_pairs_by_hand_with_their_intervals_and_order():
+def test_pairs_by_hand_with_their_order():
     matrix = np.array([[900, 20, 80], [600, 400, 0], [0, 45, 555]])
     table = metrics.pairs(matrix, "abc").set_index(["first", "second"])
     assert list(table.index) == [("a", "b"), ("a", "c"), ("b", "c")]
-    row, (p, q) = table.loc[("a", "b")], (20 / 1000, 600 / 1000)
-    (p_lo, p_hi), (q_lo, q_hi) = metrics.wilson(20, 1000), metrics.wilson(600, 1000)
-    assert row["confusability"] == pytest.approx(0.31)
-    assert row["asymmetry"] == pytest.approx(p - q) and row["faces"] == 620
-    assert row["lo"] == pytest.approx(0.31 - np.hypot(p - p_lo, q - q_lo) / 2)
-    assert row["hi"] == pytest.approx(0.31 + np.hypot(p_hi - p, q_hi - q) / 2)
+    assert table["rank"].tolist() == [1, 2, 3]
+    names = ["first_as_second", "second_as_first", "confusability", "asymmetry"]
+    assert table.loc[("a", "b"), names].tolist() == pytest.approx([0.02, 0.6, 0.31, -0.58])
     # a–b leads significantly; 4 % against 3.75 %: too close with so few faces
     assert table["below"].tolist() == [(), (1,), (1,)]
-    assert table["best_rank"].tolist() == [1, 2, 2] and table["worst_rank"].tolist() == [1, 3, 3]
-    sure = metrics.pairs(matrix * 100, "abc")
-    assert sure["below"].tolist() == [(), (1,), (1, 2)] and sure["worst_rank"].tolist() == [1, 2, 3]
+    assert metrics.pairs(matrix * 100, "abc")["below"].tolist() == [(), (1,), (1, 2)]
 
 
 def test_asymmetry_has_fishers_exact_p_among_all_pairs():
@@ -212,7 +209,7 @@ def test_asymmetry_has_fishers_exact_p_among_all_pairs():
 def test_a_claim_by_hand():
     table = metrics.pairs(np.array([[900, 20, 80], [600, 400, 0], [0, 45, 555]]), "abc")
     said = metrics.claim(table, [("b", "a")])
-    assert said["verdict"] == "holds" and said["leaders"]["first"].tolist() == ["a"]
+    assert said["verdict"] == "holds" and said["rows"]["first"].tolist() == ["a"]
     assert metrics.claim(table, [("a", "b"), ("a", "c")])["verdict"] == "open"
     said = metrics.claim(table, [("a", "c")])
     assert said["verdict"] == "fails" and said["above"]["second"].tolist() == ["b"]
@@ -278,8 +275,6 @@ def test_mistakes_by_hand():
     assert table.loc[0, ["first", "second", "mistakes"]].tolist() == ["all", "all", 13]
     row = table.loc[1]
     assert [row["first"], row["second"], *row[columns]] == ["Neutral", "Happy", 12, 8, 3, 1]
-    assert row["share"] == pytest.approx(8 / 12)
-    assert [row["lo"], row["hi"]] == pytest.approx([float(v) for v in metrics.wilson(8, 12)])
     # of 60 Neutral faces the crowd calls 6 Happy, of 20 Happy ones 2 Neutral
     assert row["expected"] == pytest.approx((10 * 6 / 60 + 2 * 2 / 20) / 12)
     # three of ten for surprise, seven for 'no face'
@@ -361,9 +356,6 @@ def test_the_gap_of_a_pair_is_that_of_voters_and_network():
     row = table.loc[("Neutral", "Happy")]
     assert row["voters"] == pytest.approx(48 / 90) and row["network"] == pytest.approx(0.125)
     assert row["gap"] == pytest.approx(row["voters"] - row["network"])
-    sd = np.sqrt(0.25 * 0.75 / 400) / 2  # of the network's rate; each face's voters are as split
-    assert row["hi"] - row["lo"] == pytest.approx(2 * 1.96 * sd, rel=0.15)
-    assert row["lo"] < row["gap"] < row["hi"]
     assert table.index[0] == ("Neutral", "Happy") and (table.iloc[1:]["gap"] == 0).all()
 
 
@@ -375,31 +367,13 @@ def test_the_votes_of_faces_are_found_by_their_row():
         metrics.votes_of(stored, [3, 4])
 
 
-def test_the_runs_ship_the_votes_of_the_faces_that_they_predicted():
-    real, drawn = Run.load("fer2013"), Run.load("synthetic")
-    stored = real.read("votes")
+def test_the_real_run_ships_the_votes_of_the_faces_that_it_predicted():
+    run = Run.load("fer2013")
+    stored = run.read("votes")
     assert "MIT License" in str(stored["notice"]) and stored["votes"].dtype == np.uint8
-    votes = metrics.votes_of(stored, real.predictions.query("split == 'PrivateTest'")["row"])
-    assert (votes.sum(axis=1) == 10).mean() > 0.999
+    votes = metrics.votes_of(stored, run.predictions.query("split == 'PrivateTest'")["row"])
     assert metrics.clear_majority(votes).sum() == 2720
-    assert (metrics.crowd_answer(votes, real.classes) >= 0).sum() == 3350
-    some = drawn.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:50]
-    votes = metrics.votes_of(drawn.read("votes"), some)
-    assert (votes == drawn.faces(rows=some).votes).all()
-
-
-def test_bootstrapped_scores_spread_as_theory_says():
-    labels, p = fake(1500)
-    found = metrics.crossed_scores(labels, p[None])
-    own = -np.log(p[np.arange(1500), labels])
-    brier = ((p - np.eye(7)[labels]) ** 2).sum(axis=1)
-    hit = (p.argmax(axis=1) == labels).astype(float)
-    for name, values in (("nll", own), ("brier", brier), ("accuracy", hit)):
-        value, _, lo, hi = found[name]
-        half = 1.96 * values.std() / np.sqrt(1500)
-        assert value == pytest.approx(values.mean())
-        assert (lo + hi) / 2 == pytest.approx(value, abs=half / 5)
-        assert (hi - lo) / 2 == pytest.approx(half, rel=0.1)
+    assert (metrics.crowd_answer(votes, run.classes) >= 0).sum() == 3350
 
 
 def test_reliability_by_hand():
@@ -445,23 +419,6 @@ def test_temperature_undoes_a_planted_one_and_changes_no_answer():
     assert metrics.TEMPERATURES[0] < metrics.temperature([0, 1], [[0.5, 0.5]] * 2) < 20.01
 
 
-def test_a_fit_is_not_better_than_itself():
-    labels, p = fake()
-    answers = p.argmax(axis=1)
-    assert metrics.mcnemar(labels, answers, answers) == (0, 0, 1.0)
-    change, p_cells = metrics.paired_cells(labels, answers, answers, 7)
-    assert not change.any() and (p_cells == 1).all()
-
-
-def test_paired_cells_are_the_difference_of_the_row_shares():
-    labels, p = fake()
-    _, q = fake(seed=9)
-    ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
-    change, _ = metrics.paired_cells(labels, ours, theirs, 7)
-    a, b = (metrics.shares(metrics.confusion_matrix(labels, x, 7)) for x in (ours, theirs))
-    np.testing.assert_allclose(change, a - b, atol=1e-15)
-
-
 def test_copies_are_found_pixel_by_pixel():
     images = np.random.default_rng(0).integers(0, 256, (6, 48, 48), dtype=np.uint8)
     images[4] = images[1]
@@ -499,14 +456,8 @@ def test_a_face_without_a_score_is_left_out():
     values = np.array([[1.0, 3.0, np.nan, np.nan], [2.0, 4.0, np.nan, np.nan]])
     mean, lo, hi = metrics.crossed_interval(values)
     assert mean == 2.5 and 0.79 < lo < hi < 4.21  # √2 × the networks' ± 0.5 about 1.5 … 3.5
-    half = np.full((2, 3, 40), 0.1, np.float16)
-    assert metrics.crossed_interval(half)[0] == pytest.approx(float(np.float16(0.1)))
-
-
-@pytest.mark.parametrize("values", [np.ones(3), np.ones((0, 3)), np.full((2, 3), np.nan)])
-def test_nothing_to_average_is_refused(values):
-    with pytest.raises(ValueError, match=r"expected|no face"):
-        metrics.crossed_means(values)
+    with pytest.raises(ValueError, match="no face"):
+        metrics.crossed_means(np.full((2, 3), np.nan))
 
 
 def several(seed, networks=3, n=200, k=4):
@@ -543,9 +494,6 @@ def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
         assert (low, high) == pytest.approx((lo, hi), abs=0.12 * (hi - lo))  # 2,000 draws
     same = metrics.crossed_scores(labels, np.concatenate([p, p]))
     assert same["mcc"][1] == 0 and same["nll"][2:] == pytest.approx(found["nll"][2:])
-    with np.errstate(all="raise"):
-        always = metrics.crossed_scores(labels, np.full((1, 400, 4), 0.25))
-    assert always["mcc"][2:] == always["kappa"][2:] == (0, 0)
 
 
 def test_pairs_of_several_networks_are_the_mean_of_each_ones():
@@ -609,11 +557,10 @@ def test_ranks_hold_together_and_the_leader_is_found():
         (lambda y, p: (y, p[:, :6]), "6 columns for 7 classes"),
         (lambda y, p: (y[:0], p[:0]), "no faces to score"),
         (lambda y, p: (np.where(y == y[3], -1, y), p), "is -1, outside 0 … 6"),
-        (lambda y, p: (np.full(10, 7), p), r"labels\[0\] is 7, outside"),
         (lambda y, p: (y + 0.5, p), "not class indices"),
-        (lambda y, p: (y, np.where(np.arange(10)[:, None] == 4, np.nan, p)), r"\[4, 0\] is nan"),
-        (lambda y, p: (y, np.log(p)), "expected 0 to 1"),
-        (lambda y, p: (y, p * 1.1), "sum to 1.1, not 1; apply softmax"),
+        (lambda y, p: (y, np.where(np.arange(10)[:, None] == 4, np.nan, p)), r"\[4\] are \[nan"),
+        (lambda y, p: (y, np.log(p)), r"\[0\] are \[-.*apply softmax"),
+        (lambda y, p: (y, p * 1.1), "summing to 1; apply softmax"),
     ],
 )
 def test_bad_probabilities_are_refused(change, message):
@@ -622,31 +569,24 @@ def test_bad_probabilities_are_refused(change, message):
         metrics.summary(labels, p, CLASSES)
 
 
-@pytest.mark.parametrize(
-    ("votes", "message"),
-    [
-        (np.ones((5, 9), int), r"votes \(5, 9\): expected \(n, 10\)"),
-        (np.ones((5, 10)), "expected counts"),
-        (np.full((5, 10), -1), "none below 0"),
-        (np.eye(10, dtype=int)[:5], r"votes\[0\] sum to 1"),
-    ],
-)
-def test_votes_that_are_none_are_refused(votes, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.votes_by_class(votes)
-
-
 def test_other_refusals_name_the_value():
+    one = np.ones((1, 10), int)
+    for votes, says in (
+        (one[:, :9], r"int64 \(1, 9\): expected counts, a column each of neutral"),
+        (one / 2, r"float64 \(1, 10\): expected counts"),
+        (-one, "expected counts"),
+        (np.eye(10, dtype=int)[:1], r"votes\[0\] sum to 1"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            metrics.votes_by_class(votes)
     with pytest.raises(ValueError, match="no column of votes stands for 'Bored'"):
-        metrics.votes_by_class(np.ones((1, 10), int), ("Bored", *CLASSES[1:]))
+        metrics.votes_by_class(one, ("Bored", *CLASSES[1:]))
     with pytest.raises(ValueError, match="differ in length"):
         metrics.confusion_matrix([0, 1], [0], 2)
     with pytest.raises(ValueError, match="differ in length"):
         metrics.mcnemar([0, 1], [0, 1], [0])
     with pytest.raises(ValueError, match="matrix is empty"):
         metrics.scores(np.zeros((7, 7)))
-    with pytest.raises(ValueError, match="between 0 and trials"):
-        metrics.wilson(3, 2)
 
 
 def test_nan_stands_only_where_nothing_can_be_known():

@@ -15,15 +15,17 @@ from fer_utils.runs import Run
 
 @pytest.fixture
 def five(runs_folder):
-    """A copy of the synthetic run whose ``original`` fit became a second seed of its recipe."""
+    """A copy of the synthetic run, whose variant ``original`` is a second seed of its recipe.
+
+    So is ``hard``, but on other faces.
+    """
     shutil.copytree(ROOT / "runs" / "synthetic", runs_folder / "five")
-    config = json.loads((runs_folder / "five/config.json").read_text())
-    config["recipe"].pop("ema", None)  # stored before there was such an option
-    for fit, seed in (("original", 7), ("hard", 8)):
-        path = runs_folder / "five/variants" / fit / "config.json"
-        old = json.loads(path.read_text())
-        runs.write_json(path, old | {"recipe": config["recipe"]})
-        change(path.parent, seed=seed, weight_decay=0.0005)
+    recipe = json.loads((runs_folder / "five/config.json").read_text())["recipe"]
+    recipe.pop("ema", None)  # stored before there was such an option
+    for name, seed in (("original", 7), ("hard", 8)):
+        path = runs_folder / "five/variants" / name / "config.json"
+        config = json.loads(path.read_text())
+        runs.write_json(path, config | {"recipe": recipe | {"seed": seed}})
     return runs_folder / "five"
 
 
@@ -35,7 +37,7 @@ def change(folder, processes=1, **recipe):
 
 
 def titles(run):
-    return {c.title: len(c.predictions) for c in results.configurations(run)}
+    return {c.title: len(c.models) for c in results.configurations(run)}
 
 
 def ours(run):
@@ -69,12 +71,6 @@ def test_a_deviation_and_an_interval_need_three_seeds(five):
     assert three["lo"] < np.mean(values) < three["hi"]
     cell = f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f} ["
     assert results.format_cell(three).startswith(cell)
-
-
-def test_every_row_names_its_split_and_every_column_its_seeds(five):
-    table = results.results(Run.load("five"))
-    assert set(table.index.get_level_values("split")) == {"PublicTest", "PrivateTest"}
-    assert list(table.columns) == ["our recipe, 2 seeds"]
 
 
 def test_a_calibrated_networks_error_stands_beside_the_networks(five):
@@ -138,13 +134,12 @@ def test_a_model_that_was_not_scored_on_private_test_has_no_column(five):
 
 
 def test_a_run_without_private_test_has_its_table_too(five):
-    for name in ("", "variants/original", "variants/hard"):
-        path = five / name
-        scores = json.loads((path / "metrics.json").read_text())
-        runs.write_json(path / "metrics.json", {"PublicTest": scores["PublicTest"]})
-        stored = dict(np.load(path / "predictions.npz"))
-        public = stored["split"] == "PublicTest"
-        runs.write_arrays(path / "predictions.npz", {k: v[public] for k, v in stored.items()})
+    shutil.rmtree(five / "variants")
+    scores = Run.load("five").metrics
+    runs.write_json(five / "metrics.json", {"PublicTest": scores["PublicTest"]})
+    stored = runs.read_arrays(five / "predictions.npz")
+    public = stored["split"] == "PublicTest"
+    runs.write_arrays(five / "predictions.npz", {k: v[public] for k, v in stored.items()})
     table = results.results(Run.load("five"))
     assert set(table.index.get_level_values("split")) == {"PublicTest"}
     assert ("PublicTest", "MCC") in table.index

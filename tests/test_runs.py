@@ -68,13 +68,6 @@ def test_the_test_split_is_the_one_that_was_scored(run):
     assert Run.load("tiny").test_split == "PublicTest"
 
 
-def test_a_run_keeps_the_notes_on_its_faces(run):
-    assert run.notes == ()
-    noted = run.config["data"] | {"notes": ["numbers read as 0=Angry"]}
-    runs.write_json(run.path / "config.json", run.config | {"data": noted})
-    assert Run.load("tiny").notes == ("numbers read as 0=Angry",)
-
-
 def test_an_unknown_run_names_those_that_are_there(run):
     said = r"no run named 'nosuch'.*have: .*tiny.*make train RUN=nosuch"
     with pytest.raises(RunError, match=said):

@@ -35,7 +35,7 @@ from fer_utils.metrics.annotators import (
     voter_confusion,
     votes_by_class,
     votes_of,
-)
+)  # fmt: skip
 from fer_utils.metrics.calibration import (
     TEMPERATURES,
     accuracy_by_coverage,
@@ -45,7 +45,7 @@ from fer_utils.metrics.calibration import (
     summary,
     temperature,
     tempered,
-)
+)  # fmt: skip
 from fer_utils.metrics.comparison import (
     copies,
     crossed_draws,
@@ -58,7 +58,7 @@ from fer_utils.metrics.comparison import (
     mcnemar,
     paired_cells,
     sign_test,
-)
+)  # fmt: skip
 from fer_utils.metrics.confusion import (
     beats_guessing,
     claim,
@@ -71,4 +71,4 @@ from fer_utils.metrics.confusion import (
     shares,
     unanimous,
     wilson,
-)
+)  # fmt: skip

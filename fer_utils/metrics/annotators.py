@@ -29,6 +29,7 @@ from fer_utils.metrics.confusion import (
     ratio,
     shares,
     wilson,
+    with_accuracy,
 )
 
 CLEAR = 6  # of ten votes for one class: a clear majority
@@ -63,12 +64,10 @@ def votes_of(stored, rows):
 def votes_by_class(votes, classes=EMOTIONS):
     """Votes (n, k + 1): the classes in their order, then all other answers together."""
     votes = np.asarray(votes)
-    if votes.ndim != 2 or votes.shape[1] != len(COLUMNS):
-        raise ValueError(
-            f"votes {votes.shape}: expected (n, {len(COLUMNS)}), columns {list(COLUMNS)}"
-        )
-    if votes.dtype.kind not in "iu" or (votes < 0).any():
-        raise ValueError(f"votes of type {votes.dtype}: expected counts, none below 0")
+    counts = votes.dtype.kind in "iu" and not (votes < 0).any()
+    if not counts or votes.shape != (len(votes), len(COLUMNS)):
+        have = f"{votes.dtype} {votes.shape}"
+        raise ValueError(f"votes {have}: expected counts, a column each of {', '.join(COLUMNS)}")
     votes = votes.astype(np.int64)
     total = votes.sum(axis=1)
     if (total < 2).any():
@@ -116,15 +115,7 @@ def vote_rows(votes, labels, classes=EMOTIONS):
     votes, k = votes_by_class(votes, classes), len(classes)
     labels = class_indices(labels, k)
     share = votes / votes.sum(axis=1, keepdims=True)
-    sums = np.eye(k)[labels].T @ share
-    return ratio(sums, np.bincount(labels, minlength=k)[:, None])
-
-
-def _draws_of_faces(values, draws, seed=0):
-    """Sums (draws, …) of ``values`` (n, …) over n faces drawn with replacement."""
-    n = len(values)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
-    return (weights @ values.reshape(n, -1)).reshape(draws, *values.shape[1:])
+    return ratio(np.eye(k)[labels].T @ share, np.bincount(labels, minlength=k)[:, None])
 
 
 def divergence(p, q):
@@ -149,37 +140,32 @@ def people_and_network(votes, labels, predicted, classes=EMOTIONS, draws=2000):
     votes, labels = votes_by_class(votes, classes), class_indices(labels, k)
     share = votes[:, :-1] / votes.sum(axis=1, keepdims=True)
     answers = np.eye(k)[class_indices(predicted, k, "predicted")]
-    both = np.stack([answers, share], axis=1)
     table = {}
     for index in np.unique(labels):
-        own = both[labels == index]
-        value = divergence(*own.sum(axis=0))
-        drawn = _draws_of_faces(own, draws)
-        again = divergence(drawn[:, 0], drawn[:, 1])
+        own = labels == index
+        n = own.sum()
+        value = divergence(answers[own].sum(axis=0), share[own].sum(axis=0))
+        weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)
+        again = divergence(weights @ answers[own], weights @ share[own])
         low, high = percentiles(again)
         found = np.maximum(0, 2 * value - np.array([again.mean(), high, low]))
-        table[classes[index]] = [len(own), *found]
+        table[classes[index]] = [n, *found]
     columns = ["faces", "divergence", "lo", "hi"]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
 
-def pair_gaps(votes, labels, predicted, classes=EMOTIONS, draws=2000):
+def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
     """Table: confusability of each pair by voters and by the network, the largest gap first.
 
     Columns first, second, voters (given another voter), network (given the label), gap =
-    voters - network, lo, hi (the same faces drawn again for both). Pairs with a class that has
-    no face or no vote are left out.
+    voters - network. Pairs with a class that has no face or no vote are left out.
     """
-    k = len(classes)
-    cells = class_indices(labels, k) * k + class_indices(predicted, k, "predicted")
-    both = np.stack([_two_voters(votes, classes), np.eye(k * k)[cells].reshape(-1, k, k)], axis=1)
+    k, names = len(classes), np.array(list(classes))
     i, j = np.triu_indices(k, 1)
-    voters, network = confusability(both.sum(axis=0))[:, i, j]
-    drawn = np.nan_to_num(confusability(_draws_of_faces(both, draws))[..., i, j])
-    lo, hi = percentiles(drawn[:, 0] - drawn[:, 1])
-    names = np.array(list(classes))
+    voters = confusability(_two_voters(votes, classes).sum(axis=0))[i, j]
+    network = confusability(confusion_matrix(labels, predicted, k))[i, j]
     table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
-    table = table.assign(network=network, gap=voters - network, lo=lo, hi=hi).dropna()
+    table = table.assign(network=network, gap=voters - network).dropna()
     return table.sort_values("gap", key=abs, ascending=False, ignore_index=True)
 
 
@@ -231,11 +217,9 @@ def accuracy_by_agreement(votes, labels, predicted, classes=EMOTIONS):
     Few faces have less than three votes for any class: they are counted with those of three.
     """
     most = votes_by_class(votes, classes)[:, :-1].max(axis=1).clip(min=3)
-    hit = pd.Series(np.asarray(labels) == np.asarray(predicted), name="hit")
-    table = hit.groupby(most).agg(["size", "sum"]).rename_axis("votes").reset_index()
-    lo, hi = wilson(table["sum"], table["size"])
-    table = table.rename(columns={"size": "faces"})
-    return table.assign(accuracy=table["sum"] / table["faces"], lo=lo, hi=hi).drop(columns="sum")
+    hit = pd.Series(np.asarray(labels) == np.asarray(predicted))
+    table = hit.groupby(most).agg(faces="size", hits="sum").rename_axis("votes").reset_index()
+    return with_accuracy(table[["votes", "faces"]], table["hits"])
 
 
 def mistakes(votes, labels, predicted, classes=EMOTIONS):
@@ -243,9 +227,9 @@ def mistakes(votes, labels, predicted, classes=EMOTIONS):
 
     Table: first all mistakes ('all', 'all'), then those of each pair of classes, the most
     frequent first: mistakes, of them with_network, with_label, with_nobody (another answer, or
-    undecided), share = with_network / mistakes, lo, hi (Wilson). ``expected``: the share that
-    faces of the same label would give whatever the network answered. Only what exceeds it says
-    that the network saw something in *these* faces.
+    undecided). ``expected``: the share with_network that faces of the same label would give
+    whatever the network answered. Only what exceeds it says that the network saw something in
+    *these* faces.
     """
     k, names = len(classes), np.array(list(classes))
     labels, predicted = class_indices(labels, k), class_indices(predicted, k, "predicted")
@@ -267,8 +251,6 @@ def mistakes(votes, labels, predicted, classes=EMOTIONS):
     table = grouped[["with_network", "with_label"]].sum()
     table.insert(0, "mistakes", grouped.size())
     table["with_nobody"] = table["mistakes"] - table["with_network"] - table["with_label"]
-    table["share"] = table["with_network"] / table["mistakes"]
-    table["lo"], table["hi"] = wilson(table["with_network"], table["mistakes"])
     table["expected"] = grouped["expected"].mean()
     return table.sort_values("mistakes", ascending=False, kind="stable").reset_index()
 
@@ -293,13 +275,18 @@ def readings(votes, labels, predicted, classes=EMOTIONS):
         "clear": clear_majority(votes),
         "confirmed": answer == labels,
     }
-    found = {}
+    rows = {}
     for name, part in parts.items():
         truth, own, theirs = labels[part], predicted[part], answer[part]
-        hits, n = (own == truth).sum(), len(truth)
         only_network, only_crowd, p = mcnemar(truth, own, theirs)
-        lo, hi = map(float, wilson(hits, n))
-        crowd = (theirs == truth).sum() / max(n, 1)
-        found[name] = [n, hits / max(n, 1), lo, hi, crowd, p, favoured(only_network, only_crowd)]
-    columns = ["faces", "network", "lo", "hi", "crowd", "p", "favoured"]
-    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+        rows[name] = {
+            "faces": len(truth),
+            "hits": (own == truth).sum(),
+            "crowd": (theirs == truth).sum() / max(len(truth), 1),
+            "p": p,
+            "favoured": favoured(only_network, only_crowd),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table["network"] = ratio(table["hits"], table["faces"], empty=0.0)
+    table["lo"], table["hi"] = wilson(table["hits"], table["faces"])
+    return table[["faces", "network", "lo", "hi", "crowd", "p", "favoured"]]

@@ -11,6 +11,7 @@ from fer_utils.metrics.confusion import (
     percentiles,
     scores,
     wilson,
+    with_accuracy,
 )
 
 BINS = 15  # of confidence
@@ -29,21 +30,15 @@ def checked(labels, probabilities, classes=None):
     if n == 0:
         raise ValueError("no faces to score: labels and probabilities are empty")
     if classes is not None and len(classes) != k:
-        raise ValueError(
-            f"probabilities have {k} columns for {len(classes)} classes {tuple(classes)}"
-        )
+        raise ValueError(f"probabilities have {k} columns for {len(classes)} classes")
     labels = class_indices(labels, k)
-    wrong = ~np.isfinite(probabilities) | (probabilities < 0)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"probabilities[{row}, {column}] is {probabilities[row, column]}: expected 0 to 1"
-        )
     total = probabilities.sum(axis=1)
-    if (abs(total - 1) > 1e-3).any():
-        row = int(np.argmax(abs(total - 1) > 1e-3))
+    good = (probabilities >= 0).all(axis=1) & (abs(total - 1) < 1e-3)
+    if not good.all():
+        row = int(np.argmin(good))
         raise ValueError(
-            f"probabilities[{row}] sum to {total[row]:.6g}, not 1; apply softmax to logits first"
+            f"probabilities[{row}] are {probabilities[row].round(4).tolist()}: expected 0 or more, "
+            "summing to 1; apply softmax to logits first"
         )
     return labels, probabilities / total[:, None]
 
@@ -69,22 +64,22 @@ def _answers(labels, probabilities):
     return probabilities.max(axis=1), hit.astype(np.float64)
 
 
-def _ece(confidence, hit, bins=BINS):
+def _ece(confidence, hit):
     """ECE of answers ``hit`` (…, n) that were given with ``confidence`` (n,)."""
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = (hit - confidence) @ np.eye(bins)[place]
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gap = (hit - confidence) @ np.eye(BINS)[place]
     return abs(gap).sum(axis=-1) / len(confidence)
 
 
-def probability_scores(labels, probabilities, bins=BINS):
+def probability_scores(labels, probabilities):
     """NLL in nats, Brier (summed over classes, 0 … 2), top-2 accuracy and ECE, as floats.
 
-    ECE: confidence of the likeliest class in ``bins`` bins of equal width, mean
+    ECE: confidence of the likeliest class in ``BINS`` bins of equal width, mean
     |accuracy - confidence| weighted by faces (Guo et al. 2017, arXiv:1706.04599).
     """
     means = face_scores(*checked(labels, probabilities))
     found = {name: float(values.mean()) for name, values in means.items()}
-    return found | {"ece": float(_ece(*_answers(labels, probabilities), bins))}
+    return found | {"ece": float(_ece(*_answers(labels, probabilities)))}
 
 
 def summary(labels, probabilities, classes):
@@ -125,10 +120,7 @@ def reliability(labels, probabilities, bins=BINS):
     faces = np.array([len(part) for part in parts])
     hits = np.array([hit[part].sum() for part in parts])
     mean = np.array([confidence[part].mean() for part in parts])
-    lo, hi = wilson(hits, faces)
-    return pd.DataFrame(
-        {"faces": faces, "confidence": mean, "accuracy": hits / faces, "lo": lo, "hi": hi}
-    )
+    return with_accuracy(pd.DataFrame({"faces": faces, "confidence": mean}), hits)
 
 
 def accuracy_by_coverage(labels, probabilities, coverage):
@@ -144,11 +136,7 @@ def accuracy_by_coverage(labels, probabilities, coverage):
     hit = np.bincount(tie, hit) / np.bincount(tie)
     hits = np.cumsum(hit[np.sort(tie)])
     faces = np.maximum(1, np.round(coverage * len(tie)).astype(np.int64))
-    lo, hi = wilson(hits[faces - 1], faces)
-    accuracy = hits[faces - 1] / faces
-    return pd.DataFrame(
-        {"coverage": coverage, "faces": faces, "accuracy": accuracy, "lo": lo, "hi": hi}
-    )
+    return with_accuracy(pd.DataFrame({"coverage": coverage, "faces": faces}), hits[faces - 1])
 
 
 def tempered(probabilities, temperature):

@@ -90,11 +90,15 @@ def scores(matrix):
 def wilson(successes, trials):
     """Wilson's score interval (lo, hi) of proportions; [0, 1] where there was no trial."""
     x, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
-    if ((x < 0) | (x > n)).any():
-        raise ValueError("wilson: successes must lie between 0 and trials")
     middle = ratio(x + Z**2 / 2, n + Z**2)
     half = Z / (n + Z**2) * np.sqrt(ratio(x * (n - x), n, empty=0.0) + Z**2 / 4)
     return np.where(x == 0, 0.0, middle - half), np.where(x == n, 1.0, middle + half)
+
+
+def with_accuracy(table, hits):
+    """The table with the accuracy of its ``faces`` and its interval (Wilson): accuracy, lo, hi."""
+    lo, hi = wilson(hits, table["faces"])
+    return table.assign(accuracy=hits / table["faces"], lo=lo, hi=hi)
 
 
 def holm(p):
@@ -148,15 +152,12 @@ def pairs(matrix, classes):
     """Table: every pair of classes that both have faces, the most confused first.
 
     With p the rate at which one class is taken for the other: **confusability** is the mean of
-    the two rates, so a rare class counts as much as a frequent one; its interval joins their
-    two Wilson intervals (as Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-
-    SIM779>3.0.CO;2-I). **asymmetry** is p(first as second) - p(second as first).
+    the two rates, so a rare class counts as much as a frequent one; **asymmetry** is
+    p(first as second) - p(second as first).
 
     - ``asymmetry_p``: Fisher's exact test of 'no asymmetry', Holm's correction over the pairs.
     - ``below``: the ranks of the pairs that are significantly more confused: every pair is
       compared with every other, with Holm's correction over all comparisons.
-    - ``best_rank``, ``worst_rank``: the ranks that these tests leave open. They hold together,
-      for all pairs, at 95 % (Mogstad et al. 2024, doi:10.1093/restud/rdad006).
     """
     from scipy.stats import fisher_exact
 
@@ -165,37 +166,32 @@ def pairs(matrix, classes):
     i, j = np.triu_indices(len(matrix), 1)
     known = (support[i] > 0) & (support[j] > 0)
     i, j = i[known], j[known]
-    x, y, n, m = matrix[i, j], matrix[j, i], support[i], support[j]
-    p, q = x / n, y / m
-    (p_lo, p_hi), (q_lo, q_hi) = wilson(x, n), wilson(y, m)
-    tables = np.stack([x, n - x, y, m - y], axis=1).reshape(-1, 2, 2).astype(np.int64)
-    value = (p + q) / 2
+    value = confusability(matrix)[i, j]
     order = np.argsort(-value, kind="stable")
-    rank = np.argsort(order) + 1
+    i, j, value = i[order], j[order], value[order]
+    x, y, n, m = matrix[i, j], matrix[j, i], support[i], support[j]
+    tables = np.stack([x, n - x, y, m - y], axis=1).reshape(-1, 2, 2).astype(np.int64)
     above = _significantly_above(matrix, i, j)
-    table = pd.DataFrame(
+    rank = np.arange(1, len(i) + 1)
+    return pd.DataFrame(
         {
             "rank": rank,
             "first": np.take(list(classes), i),
             "second": np.take(list(classes), j),
-            "faces": (x + y).astype(int),
-            "first_as_second": p,
-            "second_as_first": q,
+            "first_as_second": x / n,
+            "second_as_first": y / m,
             "confusability": value,
-            "lo": value - np.hypot(p - p_lo, q - q_lo) / 2,
-            "hi": value + np.hypot(p_hi - p, q_hi - q) / 2,
-            "asymmetry": p - q,
+            "asymmetry": x / n - y / m,
             "asymmetry_p": holm([fisher_exact(each).pvalue for each in tables]),
-            "best_rank": 1 + above.sum(axis=0),
-            "worst_rank": len(i) - above.sum(axis=1),
-            "below": [tuple(sorted(rank[higher].tolist())) for higher in above.T],
+            "below": [tuple(rank[higher].tolist()) for higher in above.T],
         }
     )
-    return table.iloc[order].reset_index(drop=True)
 
 
 def _significantly_above(matrix, i, j):
     """(m, m) bool: the pair of the row is significantly more confused than that of the column.
+
+    ``i`` and ``j`` (m,) are the pairs' classes, the most confused pair first.
 
     A z-test of each difference, Holm's correction over all of them. Two pairs can share a row
     of the matrix, whose shares covary as those of a multinomial. Half a face is added to every
@@ -215,10 +211,9 @@ def _significantly_above(matrix, i, j):
     one, other = np.triu_indices(many, 1)
     sd = np.sqrt(variance[one] + variance[other] - 2 * covariance[one, other])
     difference = value[one] - value[other]
-    found = holm(2 * norm.sf(abs(difference) / sd)) < 1 - LEVEL
+    found = holm(2 * norm.sf(difference / sd)) < 1 - LEVEL
     above = np.zeros((many, many), dtype=bool)
-    above[one, other] = found & (difference > 0)
-    above[other, one] = found & (difference < 0)
+    above[one, other] = found
     return above
 
 
@@ -229,23 +224,22 @@ def claim(table, claimed):
     other pair, 'fails' where some other pair is significantly more confused than one of them,
     'open' where the data leave both possible, 'untestable' where a claimed pair has no row.
     ``rows``: those of the claimed pairs; ``above``: those of the other pairs that are
-    significantly above one of them; ``leaders``: those that may rank first.
+    significantly above one of them.
     """
     wanted = {frozenset(pair) for pair in claimed}
     named = [frozenset(pair) for pair in zip(table["first"], table["second"], strict=True)]
     mine = np.array([pair in wanted for pair in named], dtype=bool)
     rows, others = table[mine], table[~mine]
-    ranks, beating = set(rows["rank"]), set().union(*rows["below"])
-    above = others[others["rank"].isin(beating)]
+    above = others[others["rank"].isin(rows["below"].explode())]
     if len(rows) < len(wanted):
         verdict = "untestable"
     elif len(above):
         verdict = "fails"
+    elif all(set(rows["rank"]) <= set(below) for below in others["below"]):
+        verdict = "holds"
     else:
-        leads = all(ranks <= set(below) for below in others["below"])
-        verdict = "holds" if leads else "open"
-    leaders = table[table["best_rank"] == 1]
-    return {"verdict": verdict, "rows": rows, "above": above, "leaders": leaders}
+        verdict = "open"
+    return {"verdict": verdict, "rows": rows, "above": above}
 
 
 def unanimous(verdicts):

@@ -4,13 +4,15 @@
 - ``recipe``       what can be chosen, the two recipes of the report, optimiser, augmentation
 - ``checkpoint``   what is kept after each epoch, and gone on from
 - ``distributed``  several processes or hosts, by torch's own engine
-- ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest, progress
+- ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest
+- ``progress``     what it says meanwhile
 
 It needs torch, safetensors, tqdm and the readers' numpy, pandas and Pillow, nothing of the report.
 """
 
 from fer_utils.train.loop import best_precision, evaluate, fit, to_device
-from fer_utils.train.pipeline import make_run, progress_line, score
+from fer_utils.train.pipeline import make_run, score
+from fer_utils.train.progress import progress_line
 from fer_utils.train.recipe import (
     EPOCHS_SYNTHETIC,
     RECIPES,

@@ -12,9 +12,11 @@ import torch
 
 from fer_utils import runs, synthetic
 from fer_utils.commandline import run_command
+from fer_utils.data import Faces
 from fer_utils.networks import Network, find_network
 from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, distributed, make_run
-from fer_utils.train.pipeline import exclusive_lock, is_trained, progress_line
+from fer_utils.train.pipeline import exclusive_lock, is_trained
+from fer_utils.train.progress import progress_line
 
 TYPES = {"int": int, "float": float, "str": str}
 
@@ -62,11 +64,12 @@ def chosen_network(args: argparse.Namespace) -> Network:
 
 def chosen_recipe(args: argparse.Namespace, network: Network) -> Recipe:
     """The recipe that the options name; ValueError for a value out of its bounds."""
-    chosen = {item.name: getattr(args, item.name) for item in fields(Recipe)}
-    chosen["network"] = network.name
-    if not args.data and args.epochs is None:
-        chosen["epochs"] = EPOCHS_SYNTHETIC
-    return replace(RECIPES[args.recipe], **{k: v for k, v in chosen.items() if v is not None})
+    given = {item.name: getattr(args, item.name) for item in fields(Recipe)}
+    given["network"] = network.name
+    given = {name: value for name, value in given.items() if value is not None}
+    if not args.data:
+        given.setdefault("epochs", EPOCHS_SYNTHETIC)
+    return replace(RECIPES[args.recipe], **given)
 
 
 def check_device(device: str) -> None:
@@ -79,46 +82,48 @@ def check_device(device: str) -> None:
         raise TrainingError(f"--device {device}: no such device here, have: {have}") from None
 
 
-def train(args: argparse.Namespace, group: distributed.Processes, device: str) -> runs.Run | None:
-    """What the options ask for; None from all processes but the first."""
+def chosen_faces(args: argparse.Namespace) -> tuple[Faces, dict]:
+    """The faces that the options name, and what config.json says of where they are from."""
+    if not args.data:
+        source = {"n": args.faces, "seed": args.faces_seed, "preset": args.preset}
+        return synthetic.faces(**source), {"kind": "synthetic", **source}
+    classes = tuple(args.classes.split(",")) if args.classes else None
+    source = {"kind": "fer2013"}
+    if classes:
+        source["read_as"] = classes
+    return runs.load_faces(args.data, classes), source
+
+
+def train(args: argparse.Namespace) -> None:
+    check_device(args.device)
     network = chosen_network(args)
     recipe = chosen_recipe(args, network)
     path = runs.run_path(args.run, args.variant)
-    is_trained(path, recipe, network, private=not args.no_private)  # refuses before any work
-    if args.data:
-        classes = tuple(args.classes.split(",")) if args.classes else None
-        faces, source = runs.load_faces(args.data, classes), {"kind": "fer2013"}
-        if classes:
-            source["read_as"] = classes
-    else:
-        described = {"n": args.faces, "seed": args.faces_seed, "preset": args.preset}
-        faces = synthetic.faces(args.faces, args.faces_seed, args.preset)
-        source = {"kind": "synthetic", **described}
-    show = progress_line(recipe, int((faces.split == "Training").sum())) if group.first else None
-    with exclusive_lock(path) if group.first else nullcontext():
-        return make_run(
-            args.run, faces, recipe, source, args.variant, device, not args.no_private, show,
-            args.precision, args.score_epochs, group, network,
-        )  # fmt: skip
-
-
-def main(arguments: list[str] | None = None) -> int:
-    args = options().parse_args(arguments)
-    stopped = "stopped; the same command goes on from the last epoch"
-    return run_command("train", lambda: train_and_tell(args), stopped)
-
-
-def train_and_tell(args: argparse.Namespace) -> None:
-    check_device(args.device)
+    private = not args.no_private
+    is_trained(path, recipe, network, private)  # refuses before any work
     try:
-        with distributed.started(args.device) as (group, device):
-            run = train(args, group, device)
+        with distributed.joined(args.device) as device:
+            faces, source = chosen_faces(args)
+            first = distributed.rank() == 0
+            number = int((faces.split == "Training").sum())
+            with exclusive_lock(path) if first else nullcontext():
+                run = make_run(
+                    args.run, faces, recipe, source, args.variant, device, private,
+                    progress_line(recipe, number) if first else None,
+                    args.precision, args.score_epochs, network,
+                )  # fmt: skip
     except (MemoryError, torch.OutOfMemoryError):
         raise TrainingError("out of memory; try a smaller --batch") from None
     for split, scores in run.metrics.items() if run else ():
         low, high = scores["accuracy_interval"]
         interval = f"[{low:.4f}, {high:.4f}] of {scores['n']} faces"
         print(f"{split}: accuracy {scores['accuracy']:.4f} {interval}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = options().parse_args(arguments)
+    stopped = "stopped; the same command goes on from the last epoch"
+    return run_command("train", lambda: train(args), stopped)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What is kept after each epoch, and what it was begun with: nothing goes on with other faces."""
+"""What is kept after each epoch, and what it was begun with: nothing goes on with other faces.
+
+``parts`` are the network, the running mean of its weights and the optimiser, by name.
+"""
 
 from __future__ import annotations
 
@@ -20,52 +23,50 @@ def fingerprint(faces: Faces) -> str:
     return faces.checksum() + splits.hexdigest()
 
 
-def save_checkpoint(path: Path | None, begun: dict, model, mean, optimiser, history) -> None:
+def save_checkpoint(path: Path, begun: dict, parts: dict, history: list[dict]) -> None:
     """Write the state after an epoch, whole or not at all.
 
     Args:
         begun: what the fit must go on with: recipe, faces, classes, precision, processes.
-        mean: the running mean of the weights; the model itself where none is kept.
     """
-    if path is None:
-        return
-    state = {
-        "begun": begun, "history": history,
-        "model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(),
-    }  # fmt: skip
+    states = {name: part.state_dict() for name, part in parts.items()}
     whole = io.BytesIO()  # torch would turn a full disk into an error of its own
-    torch.save(state, whole)
+    torch.save({"begun": begun, "history": history, **states}, whole)
     with runs.atomic(path) as partial:
         partial.write_bytes(whole.getbuffer())
 
 
-def load_checkpoint(path: Path | None, begun: dict, model, mean, optimiser) -> list[dict]:
+def load_checkpoint(path: Path, begun: dict, parts: dict) -> list[dict]:
     """Put the state of a checkpoint back; returns its history, empty where there is none.
 
     Raises:
         TrainingError: it was begun with something else, or is damaged.
     """
-    if path is None or not path.exists():
+    if not path.exists():
         return []
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state["begun"].setdefault("network file", "")  # older checkpoints know none
-        other = [name for name, value in begun.items() if state["begun"].get(name) != value]
+        other = differences(state["begun"], begun)
         if not other:
-            model.load_state_dict(state["model"])
-            mean.load_state_dict(state["mean"])
-            optimiser.load_state_dict(state["optimiser"])
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
             return list(state["history"])
-        said = [difference(name, state["begun"].get(name), begun[name]) for name in other]
     except Exception as error:  # whatever a damaged file makes of itself
         raise TrainingError(
             f"{path}: not a usable checkpoint ({reason(error)}); remove it"
         ) from error
     raise TrainingError(
-        f"{path.parent}: begun with other {', '.join(said)}; go on with those, or remove the folder"
+        f"{path.parent}: begun with other {', '.join(other)}; go on with those, or remove the folder"
     )
 
 
-def difference(name: str, old, new) -> str:
-    """``epochs (30, now 40)``; of faces, classes and a file the name alone."""
-    return name if name in ("faces", "classes", "network file") else f"{name} ({old}, now {new})"
+def differences(old: dict, new: dict) -> list[str]:
+    """What has changed: ``epochs (30, now 40)``; of faces, classes and a file the name."""
+    old = {"network file": "", **old}  # older checkpoints know none
+    changed = [name for name in new if old.get(name) != new[name]]
+    return [
+        name
+        if name in ("faces", "classes", "network file")
+        else f"{name} ({old.get(name)}, now {new[name]})"
+        for name in changed
+    ]

@@ -10,63 +10,20 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fer_utils.train.recipe import Recipe, TrainingError
-
-
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that fit together.
-
-    Attributes:
-        rank: its number, the first is 0.  count: how many there are.
-    """
-
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def share(self, batch: Tensor) -> Tensor:
-        """This process's rows of a batch."""
-        return batch[self.rank :: self.count]
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model) if self.count > 1 else model
-
-    def check(self, recipe: Recipe, epochs_done: int) -> None:
-        """Raises TrainingError where a batch can't be shared, or not all see the checkpoint."""
-        if recipe.batch % self.count:
-            raise TrainingError(
-                f"--batch {recipe.batch} can't be shared evenly by {self.count} processes"
-            )
-        if self.count > 1:
-            done: list[int | None] = [None] * self.count
-            dist.all_gather_object(done, epochs_done)
-            if len(set(done)) > 1:
-                raise TrainingError(
-                    f"the processes go on from different epochs ({done}): let all hosts share the "
-                    "folder of runs (FER_RUNS), or remove the begun run"
-                )
-
-
-ALONE = Processes()
+from fer_utils.train.recipe import TrainingError
 
 
 @contextmanager
-def started(device: str):
-    """The processes that torchrun started, joined for the block; yields (Processes, device)."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        yield ALONE, device
+def joined(device: str):
+    """Join the processes that torchrun started, for the block; yields this one's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
         return
     cuda = device.startswith("cuda")
     if cuda:
@@ -74,6 +31,40 @@ def started(device: str):
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield Processes(dist.get_rank(), count), device
+        yield device
     finally:
         dist.destroy_process_group()
+
+
+def count() -> int:
+    """How many processes fit together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This one's number among them; the first is 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share(batch: Tensor) -> Tensor:
+    """This process's rows of a batch."""
+    return batch[rank() :: count()]
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """The network, its gradients averaged over the processes."""
+    return DistributedDataParallel(model) if count() > 1 else model
+
+
+def check(batch: int, epochs_done: int) -> None:
+    """Raises TrainingError where a batch can't be shared, or not all see the checkpoint."""
+    if batch % count():
+        raise TrainingError(f"--batch {batch} can't be shared evenly by {count()} processes")
+    done = [epochs_done] * count()
+    if count() > 1:
+        dist.all_gather_object(done, epochs_done)
+    if len(set(done)) > 1:
+        raise TrainingError(
+            f"the processes go on from different epochs ({done}): let all hosts share the "
+            "folder of runs (FER_RUNS), or remove the begun run"
+        )

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from fer_utils import runs
 from fer_utils.data import Faces
 from fer_utils.inspection import chunk_size, explained
+from fer_utils.train import distributed
 from fer_utils.train.checkpoint import fingerprint, load_checkpoint, save_checkpoint
-from fer_utils.train.distributed import ALONE, Processes
 from fer_utils.train.recipe import (
     Recipe,
     TrainingError,
@@ -41,50 +41,50 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
     checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
-    group: Processes = ALONE, teachers: Sequence[nn.Module] = (), network_checksum: str = "",
+    teachers: Sequence[nn.Module] = (), network_checksum: str = "",
 ) -> list[dict]:  # fmt: skip
-    """Fit ``model`` in place to the Training faces.
+    """Fit ``model`` in place to the Training faces; of several processes the first alone writes.
 
     Args:
         faces: labels −1 are left out.  scale: ``mean`` and ``sd`` of the grey levels 0–1.
         checkpoint: file that is written after each epoch and, where it exists, gone on from.
         precision: ``float32``, or ``bfloat16`` for autocast.
         progress: called with a dict after every 16th step and every epoch.
-        each: called after every epoch with its row of the history and the network scored.
-        group: this process among several; the first alone scores, writes and reports.
+        each: called after every epoch with the history and the network that was scored.
         teachers: networks in eval mode; what they answer, on average, of the same augmented
             faces is learned beside the labels (Beyer et al. 2022, arXiv:2106.05237).
         network_checksum: of the file of the reader's network: a checkpoint belongs to it.
 
     Returns:
         a row an epoch: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy (nats and
-        0–1; the training figures on a fixed sample of Training, both without augmentation and in
-        eval mode, of the weights' running mean where there is one), learning_rate, seconds.
+        0–1; in eval mode, of the weights' running mean where there is one, the training figures
+        on ``SAMPLE`` faces without augmentation), learning_rate, seconds.
 
     Raises:
-        TrainingError: the loss is no longer a number (the last epoch's checkpoint stays), or the
-            checkpoint was begun with another recipe, other faces, precision or processes.
+        TrainingError: the loss is no number, or the checkpoint was begun with something else.
     """
     keep_memory(device)
     images, labels = to_device(labelled(faces.of("Training")), device)
     valid = to_device(labelled(faces.of("PublicTest")), device)
     sample = torch.from_numpy(np.random.default_rng(0).permutation(len(labels))[:SAMPLE]).to(device)
     targets = F.one_hot(labels, len(faces.classes)).float()
-    weights = len(labels) / (targets.shape[1] * targets.sum(0).clamp(min=1))
-    weights = weights if recipe.balance else None
+    weights = None
+    if recipe.balance:
+        weights = len(labels) / (targets.shape[1] * targets.sum(0).clamp(min=1))
 
     layout = memory_layout(model.to(device))
     model = model.to(memory_format=layout)
     teachers = [teacher.to(memory_format=layout) for teacher in teachers]
     mean = copy.deepcopy(model) if recipe.ema else model
     optimiser = make_optimiser(model, recipe)
+    parts = {"model": model, "mean": mean, "optimiser": optimiser}
     begun = {
         **asdict(recipe), "faces": fingerprint(faces), "classes": list(faces.classes),
-        "precision": precision, "processes": group.count, "network file": network_checksum,
+        "precision": precision, "processes": distributed.count(), "network file": network_checksum,
     }  # fmt: skip
-    history = load_checkpoint(checkpoint, begun, model, mean, optimiser)
-    group.check(recipe, len(history))
-    network = group.wrap(model)
+    history = load_checkpoint(checkpoint, begun, parts) if checkpoint else []
+    distributed.check(recipe.batch, len(history))
+    network = distributed.wrap(model)
     batches = max(1, len(labels) // recipe.batch)  # the odd faces of an epoch wait for the next
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16")
 
@@ -94,13 +94,14 @@ def fit(
         network.train()
         for step in range(batches):
             rate = learning_rate(recipe, epoch - 1 + step / batches)
-            for part in optimiser.param_groups:
-                part["lr"] = rate
-            pick = group.share(order[step * recipe.batch : (step + 1) * recipe.batch])
-            x = runs.scale(images[pick.to(device)], **scale)
-            x, y = augment(x, random[pick].to(device), recipe), targets[pick.to(device)]
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            pick = distributed.share(order[step * recipe.batch : (step + 1) * recipe.batch])
+            chance, pick = random[pick].to(device), pick.to(device)
+            x = augment(runs.scale(images[pick], **scale), chance, recipe)
+            y = targets[pick]
             if recipe.mixup:
-                x, y = mix(x, y, random[pick, 10].to(device))
+                x, y = mix(x, y, chance[:, 10])
             x = x.contiguous(memory_format=layout)
             with autocast:
                 logits = network(x)
@@ -121,7 +122,7 @@ def fit(
                     )
                 if progress:
                     progress({"epoch": epoch, "step": step + 1, "steps": batches, "loss": last})
-        if not group.first:
+        if distributed.rank():
             history.append({"epoch": epoch})
             continue
         train_loss, train_accuracy = evaluate(mean, images[sample], labels[sample], scale)
@@ -137,7 +138,8 @@ def fit(
             progress(history[-1])
         if each:
             each(history, mean)
-        save_checkpoint(checkpoint, begun, model, mean, optimiser, history)
+        if checkpoint:
+            save_checkpoint(checkpoint, begun, parts, history)
     if recipe.ema:
         model.load_state_dict(mean.state_dict())
     return history
@@ -193,10 +195,9 @@ def best_precision(device: str) -> str:
 
 
 def keep_memory(device: str) -> None:
-    """Let a loop on the CPU that frees maps of many megabytes at every step keep their memory.
+    """Let glibc keep the many megabytes that every step on the CPU frees: a quarter faster.
 
-    glibc hands large freed blocks back to the system, and then every step faults its pages in
-    anew; the process stays as large as it was at its largest. Nothing happens elsewhere.
+    It hands large blocks back to the system otherwise, and every step faults their pages in anew.
     """
     if device != "cpu":
         return

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
-import sys
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,20 +14,21 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
-from tqdm import tqdm
 
-from fer_utils import data, metrics, runs
+from fer_utils import data, metrics, revision, runs
 from fer_utils.data import Faces
 from fer_utils.networks import Network, build, find_network
-from fer_utils.train.distributed import ALONE, Processes
+from fer_utils.train import distributed
 from fer_utils.train.loop import best_precision, fit, labelled
 from fer_utils.train.recipe import Recipe, TrainingError
+
+PUBLIC, PRIVATE = data.SPLITS[1:]
 
 
 def make_run(
     name: str, faces: Faces, recipe: Recipe, source: dict, variant: str | None = None,
     device: str = "cpu", private: bool = True, progress=None, precision: str | None = None,
-    score_epochs: bool = False, group: Processes = ALONE, network: Network | None = None,
+    score_epochs: bool = False, network: Network | None = None,
 ) -> runs.Run | None:  # fmt: skip
     """Train, score, and write ``runs/NAME`` (or a variant of it); goes on where it stopped.
 
@@ -40,33 +39,62 @@ def make_run(
         progress: called with a dict before the fit (``faces``) and as ``fit`` does.
         precision: ``float32`` or ``bfloat16``; None: what the processor has units for.
         score_epochs: score the epochs of lowest loss and of best accuracy on PublicTest too.
-        group: this process among several; all but the first return None.
         network: the reader's own, if ``recipe.network`` names a class of theirs.
+
+    Returns:
+        the run; None from all processes of ``torchrun`` but the first.
 
     Raises:
         TrainingError: the run is whole already, faces are missing, the loss diverges.
     """
     path, network = runs.run_path(name, variant), network or find_network(recipe.network)
-    unscored = is_trained(path, recipe, network, private)
-    held_out = not len(labelled(faces.of("PublicTest")))
+    trained = is_trained(path, recipe, network, private)
+    held_out = not len(labelled(faces.of(PUBLIC)))
     if held_out:
         faces = data.hold_out(faces)
-    if unscored:
-        return score_run(path, name, variant, faces, private, network) if group.first else None
-    faces = check_faces(faces, recipe)
-    train = labelled(faces.of("Training"))
-    if progress:
-        progress({"faces": faces})
-    grey = train.images.mean(dtype=np.float64) / 255, train.images.std(dtype=np.float64) / 255
-    scale = {"mean": round(float(grey[0]), 5), "sd": round(float(grey[1]), 5)}
-    precision = precision or best_precision(device)
-    teachers = [teacher.to(device) for teacher in load_teachers(name, recipe, faces)]
+    if not trained:
+        number = len(labelled(faces.of("Training")))
+        if number < recipe.batch:
+            raise TrainingError(
+                f"{number} labelled Training faces are fewer than one batch ({recipe.batch}); "
+                f"faces by split: {counts(faces)}"
+            )
+        if progress:
+            progress({"faces": faces})
+        precision = precision or best_precision(device)
+        teachers = load_teachers(name, recipe, faces)
+        config = {
+            "name": name, "variant": variant, "network": network.name,
+            "network_checksum": network.checksum, "classes": list(faces.classes),
+            "data": {
+                **source, "checksum": faces.checksum(), "faces": counts(faces),
+                "held_out": held_out, "notes": list(faces.notes),
+            },
+            "scale": grey_levels(faces), "recipe": asdict(recipe), "device": device,
+            "precision": precision, "processes": distributed.count(),
+            "versions": {
+                "python": platform.python_version(), "torch": str(torch.__version__),
+                "numpy": np.__version__,
+            },
+        }  # fmt: skip
+        train_network(path, faces, recipe, network, config, teachers, progress, score_epochs)
+    if distributed.rank():
+        return None
+    score_run(path, name, variant, faces, private, network)
+    (path / "checkpoint.pt").unlink(missing_ok=True)
+    return runs.Run.load(name, variant)
+
+
+def train_network(
+    path: Path, faces: Faces, recipe: Recipe, network: Network, config: dict, teachers, progress,
+    score_epochs: bool,
+) -> None:  # fmt: skip
+    """Fit a network and write its weights, config.json and history.csv."""
     torch.manual_seed(recipe.seed)
     model = build(network, len(faces.classes))
-    of_network = {"network": network.name}
-    if network.checksum:
-        of_network["network_checksum"] = network.checksum
-    about = {**of_network, "classes": json.dumps(faces.classes)}
+    scale, device = config["scale"], config["device"]
+    about = {"network": network.name, "network_checksum": network.checksum}
+    about["classes"] = json.dumps(faces.classes)
     about |= {key: str(value) for key, value in scale.items()}
 
     def keep_named_epochs(history: list[dict], network: nn.Module) -> None:
@@ -74,56 +102,28 @@ def make_run(
             if number == len(history):  # the best so far
                 runs.save_weights(path / f"{epoch}.safetensors", network, about)
 
-    checkpoint = path / "checkpoint.pt"
-    each = keep_named_epochs if score_epochs else None
     history = fit(
-        model,
-        faces,
-        recipe,
-        scale,
-        device,
-        checkpoint,
-        precision,
-        progress,
-        each,
-        group,
-        teachers,
+        model, faces, recipe, scale, device, path / "checkpoint.pt", config["precision"], progress,
+        keep_named_epochs if score_epochs else None, [each.to(device) for each in teachers],
         network.checksum,
-    )
-    if not group.first:
-        return None
-
+    )  # fmt: skip
+    if distributed.rank():
+        return
     model = model.cpu().to(memory_format=torch.contiguous_format)
     runs.save_weights(path / "model.safetensors", model, about)  # rounded before it is scored
-    described = {**source, "checksum": faces.checksum(), "faces": counts(faces)}
-    described |= {"held_out": held_out, "notes": list(faces.notes)}
-    config = {
-        "name": name, "variant": variant, **of_network,
-        "classes": list(faces.classes), "data": described, "scale": scale,
-        "recipe": asdict(recipe), "device": device, "precision": precision,
-        "processes": group.count,
-        "versions": {
-            "python": platform.python_version(), "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
-    }  # fmt: skip
     if score_epochs:
         config["epochs"] = named_epochs(history)
     runs.write_json(path / "config.json", config)
     with runs.atomic(path / "history.csv") as partial:
         pd.DataFrame(history).to_csv(partial, index=False)
-    run = score_run(path, name, variant, faces, private, network)
-    checkpoint.unlink(missing_ok=True)
-    return run
 
 
 def named_epochs(history: list[dict]) -> dict[str, int]:
     """The epochs that may be scored beside the last; of equals the first."""
-    losses = [row["valid_loss"] for row in history]
-    accuracies = [row["valid_accuracy"] for row in history]
+    table = pd.DataFrame(history)
     return {
-        "lowest_loss": 1 + losses.index(min(losses)),
-        "best_accuracy": 1 + accuracies.index(max(accuracies)),
+        "lowest_loss": 1 + int(table["valid_loss"].argmin()),
+        "best_accuracy": 1 + int(table["valid_accuracy"].argmax()),
     }
 
 
@@ -139,7 +139,7 @@ def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> b
     config = json.loads((path / "config.json").read_text("utf-8"))
     same = asdict(recipe) == asdict(Recipe(**config["recipe"]))
     same = same and network.checksum == config.get("network_checksum", "")
-    if same and private and "PrivateTest" not in done and config["data"]["faces"]["PrivateTest"]:
+    if same and private and PRIVATE not in done and config["data"]["faces"][PRIVATE]:
         return True
     raise TrainingError(
         f"{path.name!r} is a whole run already, of {config['recipe']['epochs']} epochs; for more, "
@@ -147,24 +147,15 @@ def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> b
     )
 
 
-def check_faces(faces: Faces, recipe: Recipe) -> Faces:
-    """The faces, with a note on classes that have none; TrainingError where nothing can be done."""
-    train = labelled(faces.of("Training"))
-    if len(train) < recipe.batch:
-        raise TrainingError(
-            f"{len(train)} labelled Training faces are fewer than one batch ({recipe.batch}); "
-            f"faces by split: {counts(faces)}"
-        )
-    have = np.bincount(train.labels, minlength=len(faces.classes))
-    missing = [name for name, n in zip(faces.classes, have, strict=True) if not n]
-    if not missing:
-        return faces
-    note = f"no Training face of {', '.join(missing)}: what has no face cannot be learned"
-    return replace(faces, notes=(*faces.notes, note))
-
-
 def counts(faces: Faces) -> dict[str, int]:
     return {split: int((faces.split == split).sum()) for split in data.SPLITS}
+
+
+def grey_levels(faces: Faces) -> dict[str, float]:
+    """Mean and sd of the labelled Training faces, on a scale of 0 to 1."""
+    images = labelled(faces.of("Training")).images
+    mean, sd = images.mean(dtype=np.float64) / 255, images.std(dtype=np.float64) / 255
+    return {"mean": round(float(mean), 5), "sd": round(float(sd), 5)}
 
 
 def load_teachers(name: str, recipe: Recipe, faces: Faces) -> list[nn.Module]:
@@ -196,35 +187,33 @@ def exclusive_lock(path: Path):
 
 def score_run(
     path: Path, name: str, variant: str | None, faces: Faces, private: bool, network: Network
-) -> runs.Run:
+) -> None:
     """Score the stored weights and write predictions, the ledger, and metrics.json last."""
     config = json.loads((path / "config.json").read_text("utf-8"))
     if config["data"]["checksum"] != faces.checksum() or config["data"]["faces"] != counts(faces):
         raise TrainingError(f"{name!r} was trained on other faces (their checksum differs)")
-    splits = data.SPLITS[1:] if private else data.SPLITS[1:2]
+    splits = (PUBLIC, PRIVATE) if private else (PUBLIC,)
 
     def score_stored(weights: str, predictions: str, title: str) -> dict:
         model = runs.load_weights(path / weights, network)
         table, scores = score(model, faces, config["scale"], config["classes"], splits)
         runs.write_arrays(path / predictions, table)
-        if "PrivateTest" in scores and config["data"]["kind"] != "synthetic":
-            ledger = runs.run_path(name) / "ledger.csv"
-            append_ledger(ledger, ledger_entry(config, title, scores["PrivateTest"]))
+        if PRIVATE in scores and config["data"]["kind"] != "synthetic":
+            entry = ledger_entry(config, title, scores[PRIVATE])
+            append_ledger(runs.run_path(name) / "ledger.csv", entry)
         return scores
 
     title = variant or "main"
     figures = score_stored("model.safetensors", "predictions.npz", title)
-    epochs = {}
     for epoch, number in config.get("epochs", {}).items():
-        stored = f"{epoch}.safetensors", f"predictions_{epoch}.npz"
-        scores = score_stored(*stored, f"{title}, epoch {number} ({epoch.replace('_', ' ')})")
-        epochs[epoch] = {"epoch": number, "metrics": scores}
-    runs.write_json(path / "metrics.json", {**figures, "epochs": epochs} if epochs else figures)
-    return runs.Run.load(name, variant)
+        about = f"{title}, epoch {number} ({epoch.replace('_', ' ')})"
+        scores = score_stored(f"{epoch}.safetensors", f"predictions_{epoch}.npz", about)
+        figures.setdefault("epochs", {})[epoch] = {"epoch": number, "metrics": scores}
+    runs.write_json(path / "metrics.json", figures)
 
 
 def score(
-    model: nn.Module, faces: Faces, scale: dict, classes, splits=data.SPLITS[1:]
+    model: nn.Module, faces: Faces, scale: dict, classes, splits=(PUBLIC, PRIVATE)
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Probabilities of every labelled face of some splits, and each split's figures, as in a run.
 
@@ -261,7 +250,7 @@ def round_probabilities(p: np.ndarray) -> np.ndarray:
 
 def ledger_entry(config: dict, title: str, scores: dict) -> dict:
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": runs.commit(runs.ROOT)[0],
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": revision.commit(runs.ROOT)[0],
         "variant": title, "faces": scores["n"],
         "accuracy": f"{scores['accuracy']:.4f}", "accuracy_flip": f"{scores['accuracy_flip']:.4f}",
         "recipe": json.dumps(config["recipe"]),
@@ -273,53 +262,7 @@ def append_ledger(ledger: Path, entry: dict) -> None:
 
     To score the same stored weights again (``make verify``) tells nothing new and is not listed.
     """
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        FileLock(ledger.parent.with_name(f".{ledger.parent.name}.ledger.lock")),
-        open(ledger, "a", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, entry, lineterminator="\n")
-        if not file.tell():
-            writer.writeheader()
-        writer.writerow(entry)
-
-
-# -- progress -----------------------------------------------------------------------------------
-
-
-def progress_line(recipe: Recipe, faces_per_epoch: int):
-    """What a fit says on stderr: its faces, a moving line on a terminal, and a line an epoch.
-
-    The moving line is tqdm's: where a console cannot write its blocks it is made of ASCII.
-    """
-    bar, seconds = None, []
-
-    def show(event: dict) -> None:
-        nonlocal bar
-        if "faces" in event:
-            print(*data.summary_lines(event["faces"]), sep="\n", file=sys.stderr, flush=True)
-        elif "step" in event:
-            done = event["epoch"] - 1 + event["step"] / event["steps"]
-            done = round(done * faces_per_epoch)
-            if bar is None:  # a fit that goes on begins here
-                bar = tqdm(total=recipe.epochs * faces_per_epoch, initial=done, unit=" faces",
-                           unit_scale=True, smoothing=0, disable=None, leave=False)  # fmt: skip
-            bar.set_description(
-                f"epoch {event['epoch']}/{recipe.epochs}, loss {event['loss']:.3f}", refresh=False
-            )
-            bar.update(done - bar.n)
-        else:
-            seconds.append(event["seconds"])
-            minutes = sum(seconds) / len(seconds) / 60  # an epoch
-            tqdm.write(
-                f"epoch {event['epoch']:>3}/{recipe.epochs}  "
-                f"training {event['train_loss']:.3f} nats {event['train_accuracy']:.1%}  "
-                f"PublicTest {event['valid_loss']:.3f} nats {event['valid_accuracy']:.1%}  "
-                f"{faces_per_epoch / event['seconds']:,.0f} faces/s  "
-                f"{minutes * (recipe.epochs - event['epoch']):.1f} of "
-                f"{minutes * recipe.epochs:.1f} min left",
-                file=sys.stderr,
-            )
-            sys.stderr.flush()
-
-    return show
+    lock = ledger.parent.with_name(f".{ledger.parent.name}.ledger.lock")
+    with FileLock(lock), open(ledger, "a", newline="", encoding="utf-8") as file:
+        line = pd.DataFrame([entry])
+        line.to_csv(file, index=False, header=not file.tell(), lineterminator="\n")

@@ -150,7 +150,9 @@ def augment(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
     """
     if recipe.rotate or recipe.zoom or recipe.shift or recipe.flip:
         x = move(x, random, recipe)
-    return erase(x, random[:, 5:10], recipe.erase) if recipe.erase else x
+    if recipe.erase:
+        x = erase(x, random[:, 5:10], recipe.erase)
+    return x
 
 
 def move(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
@@ -168,11 +170,11 @@ def move(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
 def erase(x: Tensor, random: Tensor, share: float) -> Tensor:
     """Grey a rectangle of 2 to 33 % of the area, 1:3 to 3:1, in a share of the faces."""
     whether, area, aspect, at_x, at_y = random.unbind(1)
-    height, width = x.shape[2:]
-    area = (0.02 + 0.31 * area) * height * width
+    side = x.shape[-1]
+    area = (0.02 + 0.31 * area) * side**2
     aspect = torch.exp((2 * aspect - 1) * math.log(3))
-    columns = interval(width, (area * aspect).sqrt(), at_x)
-    rows = interval(height, (area / aspect).sqrt(), at_y) & (whether < share)[:, None]
+    columns = interval(side, (area * aspect).sqrt(), at_x)
+    rows = interval(side, (area / aspect).sqrt(), at_y) & (whether < share)[:, None]
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
