@@ -2,13 +2,14 @@
 
 Floors, each importing only from those below it::
 
-    6  report · explore · predict · results
-    5  precomputed
-    4  train · evaluation
-    3  runs · plotting
-    2  saliency · filters · networks
-    1  synthetic · metrics · derivations · model
-    0  data · inspection · commandline · revision
+    7  report · explore · predict · results
+    6  precomputed
+    5  train · evaluation
+    4  runs · plotting
+    3  saliency · filters · networks
+    2  synthetic · metrics · derivations · model
+    1  data · inspection
+    0  commandline · revision
 """
 
 __version__ = "1.0.0"
