@@ -136,8 +136,8 @@ class Panel:
 def confusion(run: Run) -> Panel:
     """The faces behind a cell of the confusion matrix: label, prediction, split.
 
-    Its surest twelve with confidence and, where there are, the votes of people; rows and
-    confidence alone where the images are not at hand.
+    Its surest twelve with row, confidence and, where there are, the votes of people; their
+    number alone where the images are not at hand.
     """
     classes = list(run.classes)
     scores = run.predictions[classes].to_numpy()
@@ -157,10 +157,10 @@ def confusion(run: Run) -> Panel:
         )
         if cell.empty:
             return told, None
-        captions = [f"{of.row}: {of.confidence:.0%}" for of in surest.itertuples()]
-        told += f" The {len(surest)} surest, row and confidence: {', '.join(captions)}."
         if (faces := run.faces(rows=surest["row"].to_numpy())) is None:
             return f"{told} Their images are not at hand.", None
+        told += f" Shown are the {len(surest)} surest, with row and confidence."
+        captions = [f"{of.row}: {of.confidence:.0%}" for of in surest.itertuples()]
         if faces.votes is not None:
             people = map(said_by_people, faces.votes)
             captions = [f"{own}\n{theirs}" for own, theirs in zip(captions, people, strict=True)]

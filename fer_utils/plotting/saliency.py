@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from fer_utils.plotting import style
 from fer_utils.plotting.style import ACCENT, MARKED, MUTED, WIDTH, face_image, signed_limit
 
-STYLES = [  # of lines: colours of Okabe & Ito, told apart by markers as well
-    {"color": colour, "marker": marker}
-    for marker in "os^"
-    for colour in ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7")
+STYLES = [  # of the lines that matter: colours of Okabe & Ito, told apart by markers as well
+    {"color": "#000000", "marker": "o"},
+    {"color": "#0072B2", "marker": "s"},
+    {"color": "#E69F00", "marker": "^"},
 ]
 FADE = 0.35  # share of a map's range below which an overlay lets the face through
 OPACITY = 0.75
@@ -91,16 +91,25 @@ def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
 
 
 def plot_cascade(layers, rho: dict) -> Figure:
-    """A line a method: mean rank correlation with the trained map as layers go."""
+    """A line a method: mean rank correlation with the trained map as layers go.
+
+    Those that keep most stand out; the others are grey.
+    """
     drawn, ax = style.figure(height=2.9)
-    for (name, row), look in zip(rho.items(), STYLES, strict=False):
-        ax.plot(range(1 + len(row)), [1, *row], **look, ms=4, lw=1.2, label=name)
+    most = sorted(rho, key=lambda name: -np.mean(rho[name]))[: len(STYLES)]
+    others = [name for name in rho if name not in most]
+    looks = dict(zip(most, STYLES, strict=False))
+    for name in (*others, *most):
+        look = {"label": name, **looks[name]} if name in looks else {"color": "#BBBBBB"}
+        ax.plot(range(1 + len(layers)), [1, *rho[name]], **look, ms=4, lw=1.2)
+    if others:
+        ax.plot([], color="#BBBBBB", label=f"{len(others)} others")
     ax.axhline(0, color=MUTED, lw=0.8)
     ax.set_xticks(range(1 + len(layers)), ["trained", *layers])
     if len(layers) > STEPS:
         ax.tick_params(axis="x", rotation=90)
     ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(loc="upper right")
     return drawn
 
 
@@ -120,7 +129,9 @@ def plot_marked_face(found: dict) -> Figure:
         for ax in row:
             style.frame(ax, (left - 0.5, top - 0.5), right - left, bottom - top, MARKED, lw=1)
     style.heads(axes, above=("face", *map(_broken, map(str, found["shown"]))))
-    style.heads(axes, beside=("control:\nno mark", "trained\nwith mark"), size=8.5)
+    style.heads(
+        axes, beside=("network\ntrained\nwithout\nthe mark", "network\ntrained\nwith it"), size=8.5
+    )
     return drawn
 
 
