@@ -60,18 +60,13 @@ def test_without_a_person_a_panel_is_a_figure_and_makes_no_widget(monkeypatch, d
     assert "In JupyterLab: choose" in about["caption"] and "In JupyterLab" not in about["alt"]
 
 
-def test_without_images_the_static_cell_names_rows_and_confidence(monkeypatch, real):
+def test_without_images_the_static_cell_says_how_many_and_names_no_row(monkeypatch, real):
     outputs = []
     monkeypatch.setattr(explore, "display", outputs.append)
     explore.confusion(real)._ipython_display_()
     (sentence,) = outputs
     assert "not at hand" in sentence.data and "In JupyterLab" in sentence.data
-    named = re.findall(r"(\d+): (\d+)%", sentence.data)
-    tested = real.predictions.set_index("row").loc[[int(row) for row, _ in named]]
-    tested = tested[list(real.classes)]
-    assert [percent for _, percent in named] == [f"{100 * p:.0f}" for p in tested.max(axis=1)]
-    assert len(named) == explore.MOST and tested.max(axis=1).is_monotonic_decreasing
-    assert set(tested.idxmax(axis=1)) == {"Neutral"}
+    assert len(re.findall(r"\d+", sentence.data)) == 1
 
 
 def test_every_cell_of_the_matrix_counts_its_faces(real):
