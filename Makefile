@@ -4,7 +4,9 @@
 #   DATA=PATH     FER2013 in any layout; without it a new run learns from synthetic faces
 #   VOTES=PATH    fer2013new.csv of FER+        FACES=0  leave single real faces out of the pages
 #   CLASSES=A,B,… what the numbers 0, 1, … of DATA mean    CODE=1   print the code in the PDF
-#   EPOCHS= SEED= VARIANT= RECIPE=                  for `make train`; more in its --help
+#   NETWORK=FILE.py:Class  your own network; for a run of it, whenever it is looked at
+#   EPOCHS= SEED= OPTIONS=  how a run is trained, where `report` or `train` makes it (see
+#                           python -m fer_utils.train --help);  VARIANT= RECIPE=  for `train`
 #   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
 #
 # An active conda or virtual environment that has the project is used; else .venv is built here.
@@ -16,6 +18,7 @@ PARALLEL := -p no:nbval -n auto --maxprocesses 8
 export FER_DATA := $(or $(DATA),$(FER_DATA))
 export FER_VOTES := $(or $(VOTES),$(FER_VOTES))
 export FER_CLASSES := $(or $(CLASSES),$(FER_CLASSES))
+export FER_NETWORK := $(or $(NETWORK),$(FER_NETWORK))
 export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)
@@ -23,6 +26,7 @@ ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),\
             $(shell python -c 'import fer_utils, nbval, xdist' 2>/dev/null && echo python))
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
+TRAINING = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 CHAPTERS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .PHONY: help report lab train precomputed filters notebooks figures unit test test-all verify lint clean
@@ -46,7 +50,7 @@ help:
 
 report: $(READY) ## execute every chapter and render HTML and PDF into build/RUN
 	@$(PYTHON) -m fer_utils.report --run $(RUN) --build "$(BUILD)" --jobs $(JOBS) \
-	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(filter 0,$(FACES)),--no-faces) $(if $(filter 1,$(CODE)),--code)
+	    $(if $(filter 0,$(FACES)),--no-faces) $(if $(filter 1,$(CODE)),--code) -- $(TRAINING)
 
 lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(PYTHON) -m jupyterlab --ServerApp.root_dir=. \
@@ -54,7 +58,7 @@ lab: $(READY) ## open the chapters in JupyterLab, on their questions and answers
 
 train: $(READY) ## train a run, or VARIANT= of a run, on DATA or on synthetic faces
 	@$(PYTHON) -m fer_utils.train --run $(RUN) $(if $(VARIANT),--variant $(VARIANT)) $(if $(RECIPE),--recipe $(RECIPE)) \
-	    $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+	    $(TRAINING)
 	@$(if $(VARIANT),:,$(PYTHON) -m fer_utils.precomputed $(RUN))
 
 precomputed: $(READY) ## compute anew what the chapters show from many faces

@@ -75,9 +75,9 @@ def test_every_vector_and_map_stands_in_the_drawing(network):
 @pytest.mark.parametrize(
     "network, found",
     [
-        (SmallResidual, "convolutions: 4, max-pools: 0, linear layers: 1, norms: 4"),
-        (Separable, "convolutions: 4, max-pools: 1, linear layers: 1, norms: 1"),
-        (NoHead, "convolutions: 2, max-pools: 0, linear layers: 0, norms: 1"),
+        (SmallResidual, "4 convolutions, 1 linear layers"),
+        (Separable, "4 convolutions, 1 linear layers"),
+        (NoHead, "2 convolutions, 0 linear layers"),
     ],
 )
 def test_the_chapter_counts_any_network_by_hand(answer_with, network, found):

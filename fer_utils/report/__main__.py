@@ -33,13 +33,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         help="fer2013.csv or its kin (default: $FER_DATA)")  # fmt: skip
     parser.add_argument("--votes", type=Path, default=os.environ.get("FER_VOTES") or None,
                         help="fer2013new.csv (default: $FER_VOTES)")  # fmt: skip
-    parser.add_argument("--epochs", type=int, help="where the run is trained first")
+    parser.add_argument("--network", default=os.environ.get("FER_NETWORK") or None,
+                        help="of a run that is made: a name, or FILE.py:Class (default: "
+                        "$FER_NETWORK, else FerCNN)")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, help="chapters executed at a time")
     parser.add_argument("--build", type=Path, help="folder for the pages (default: build)")
     parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS",
                         help="a cell that takes longer has hung (%(default)s)")  # fmt: skip
     parser.add_argument("--no-faces", action="store_true", help="leave single real faces out")
     parser.add_argument("--code", action="store_true", help="print the code in the PDF")
+    parser.add_argument("training", nargs="*", metavar="-- OPTION",
+                        help="options of fer_utils.train, for a run that is made")  # fmt: skip
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", options.run):
         parser.error(f"--run {options.run!r}: expected letters, digits, '-', '_' and '.' only")
@@ -53,6 +57,8 @@ def report(options: argparse.Namespace, root: Path) -> int:
             raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
     # Chapters run in another folder: from here on, every path is whole.
     options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
+    if options.network:
+        os.environ["FER_NETWORK"] = whole_reference(options.network)
     if os.environ.get("FER_RUNS"):
         os.environ["FER_RUNS"] = str(Path(os.environ["FER_RUNS"]).resolve())
     fingerprint.versions()
@@ -64,6 +70,16 @@ def report(options: argparse.Namespace, root: Path) -> int:
     (folder / "html").mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):  # a second call waits, then finds nothing to do
         return make(options, root, chapters, folder)
+
+
+def whole_reference(network: str) -> str:
+    """``FILE.py:Class`` with the file's whole path; a name stays as it is."""
+    file, _, name = network.rpartition(":")
+    if not file:
+        return network
+    if not Path(file).is_file():
+        raise ReportError(f"--network {network}: no file {file}; expected FILE.py:Class")
+    return f"{Path(file).resolve()}:{name}"
 
 
 def make(options: argparse.Namespace, root: Path, chapters: list[Path], folder: Path) -> int:
@@ -106,17 +122,16 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     """
     given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
     environment = os.environ | {name: str(path) for name, path in given.items() if path}
-    length = ["--epochs", str(options.epochs)] if options.epochs else []
     whole, original = fingerprint.is_whole(run), run / "variants" / "original"
     steps = []
     if not whole:
-        steps.append(["train", "--run", run.name, *length])
+        steps.append(["train", "--run", run.name, *options.training])
     if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
         other = ["--variant", "original", "--recipe", "original"]
-        steps.append(["train", "--run", run.name, *other, *length])
+        steps.append(["train", "--run", run.name, *other, *options.training])
     lacking = []
     if whole:
-        fingerprint.read_json(run / "config.json")  # a damaged one is named
+        check_made(run, options)
         lacking = missing(run)
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
@@ -126,6 +141,23 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
         if status := subprocess.run(command, cwd=ROOT, env=environment).returncode:
             return status
     return 0
+
+
+def check_made(run: Path, options: argparse.Namespace) -> None:
+    """ReportError where a run that is there is of another network than is given."""
+    config = fingerprint.read_json(run / "config.json")
+    have = config.get("network")
+    if config.get("network_checksum") and not options.network:
+        raise ReportError(
+            f"the network of run {run.name!r} is your own: give NETWORK=path/to/{have}"
+        )
+    wanted = options.network and Path(options.network).name
+    if wanted and have and wanted != have:
+        raise ReportError(
+            f"run {run.name!r} is there, of the network {have}, not {wanted}; give another RUN"
+        )
+    if options.training:
+        print(f"  {run.name} is trained already: {' '.join(options.training)} changes nothing")
 
 
 def tell_faces(run: Path) -> None:

@@ -62,7 +62,7 @@ def is_whole(run: Path) -> bool:
 
 
 def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
-    """What every chapter depends on: module, runs, data and the order of its classes, packages.
+    """What every chapter depends on: module, runs, data, the reader's network, packages.
 
     Data are known by path, size and time: to read 300 MB takes longer than all the rest.
     """
@@ -71,7 +71,9 @@ def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) ->
     runs = {name: tree(run_folder(root, name)) for name in {run, "synthetic"}}
     files = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
     seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    return digest(module, runs, seen, os.environ.get("FER_CLASSES"), versions())
+    network = Path(os.environ.get("FER_NETWORK", "").rpartition(":")[0])
+    own = content(network) if network.is_file() else ""
+    return digest(module, runs, seen, os.environ.get("FER_CLASSES"), own, versions())
 
 
 def notebook(path: Path) -> str:
