@@ -75,9 +75,9 @@ def test_every_vector_and_map_stands_in_the_drawing(network):
 @pytest.mark.parametrize(
     "network, found",
     [
-        (SmallResidual, "4 convolutions, 1 linear layers"),
-        (Separable, "4 convolutions, 1 linear layers"),
-        (NoHead, "2 convolutions, 0 linear layers"),
+        (SmallResidual, "convolutions: 4, linear layers: 1"),
+        (Separable, "convolutions: 4, linear layers: 1"),
+        (NoHead, "convolutions: 2, linear layers: 0"),
     ],
 )
 def test_the_chapter_counts_any_network_by_hand(answer_with, network, found):
