@@ -45,7 +45,7 @@ from fer_utils.inspection import (
     check_target,
     chunk_size,
     explained,
-    target_indices,
+    own_logits,
     whole_number,
 )
 
@@ -72,7 +72,7 @@ def converged_gradients(model, images, target, baseline=0, most=1600):
     From 50 on the points are doubled, up to ``most``, for the faces whose map misses the
     difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that is more.
     """
-    target = target_indices(images, target)
+    target = check_target(images, target)
     baseline = saliency.like(baseline, images, "baseline")
     maps, steps = torch.empty_like(images), 50
     rest = torch.arange(len(images))
@@ -244,6 +244,7 @@ def insertion(model, images, target, maps, fill=None, steps=24):
 
 def _curve(model, images, target, maps, fill, steps, removing):
     whole_number(steps=steps)
+    target = check_target(images, target)
     if maps.ndim != 4 or len(maps) != len(images) or maps.shape[2:] != images.shape[2:]:
         raise ValueError(f"maps {tuple(maps.shape)} do not fit images {tuple(images.shape)}")
     cover = saliency.blurred(images) if fill is None else saliency.like(fill, images, "fill")
@@ -251,14 +252,13 @@ def _curve(model, images, target, maps, fill, steps, removing):
     pixels = rank[0].numel()
     curve = []
     with explained(model) as net, torch.no_grad():
-        target = check_target(net, images, target)
         for share in torch.linspace(0, 1, steps + 1).tolist():
             first = rank < round(share * pixels)
             mixed = torch.where(first == removing, cover, images)
             parts = mixed.split(chunk_size(images))
             probability = torch.cat([net(part).softmax(1) for part in parts])
-            curve.append(probability.gather(1, target[:, None]))
-    return torch.cat(curve, dim=1)
+            curve.append(own_logits(probability, target))
+    return torch.stack(curve, dim=1)
 
 
 def _ranks(flat):
