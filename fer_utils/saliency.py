@@ -34,11 +34,11 @@ from torch.nn import functional as F
 
 from .inspection import (
     calls,
+    check_target,
     chunk_size,
     conv_name,
     explained,
     own_logits,
-    check_target,
     watched,
     whole_number,
 )

@@ -136,6 +136,27 @@ def test_a_result_that_cannot_be_made_says_how(small, monkeypatch):
         precomputed.result(small, "dataset")
 
 
+def test_what_takes_long_is_made_by_name_or_where_a_run_has_it(small, monkeypatch, capsys):
+    monkeypatch.setattr("fer_utils.precomputed.__main__.make", lambda run, faces, n: print(*n))
+    assert main(["small"]) == 0
+    assert capsys.readouterr().out.split() == [
+        "dataset",
+        "copies",
+        "votes",
+        "class_maps",
+        "filters",
+    ]
+    assert "`python -m fer_utils.precomputed small scores shortcut --missing`" in (
+        precomputed.elsewhere(small)
+    )
+    small.store("scores", {})
+    assert main(["small"]) == 0 and capsys.readouterr().out.split()[-1] == "scores"
+    assert "small shortcut --missing" in precomputed.elsewhere(small)
+    (small.path / "precomputed" / "scores.npz").unlink()
+    for shipped in ("fer2013", "synthetic"):
+        assert precomputed.elsewhere(runs.Run.load(shipped)) == ""
+
+
 # -- mean maps ----------------------------------------------------------------------------------
 
 

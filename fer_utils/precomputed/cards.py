@@ -131,13 +131,15 @@ def correlations(activation, values) -> np.ndarray:
     return np.nan_to_num(r[: activation.shape[1], activation.shape[1] :])
 
 
-def _priors(run: Run, pixels, box) -> dict:
+def bounds(run: Run) -> tuple[float, float]:
+    """Black and white in the network's units."""
     scale = run.config["scale"]
-    bounds = tuple((level - scale["mean"]) / scale["sd"] for level in (0.0, 1.0))  # black, white
-    return {
-        "free": filters.FreePixels(bounds),
-        "spectrum": filters.PowerSpectrum.of(pixels[:, :, *box], bounds),
-    }
+    return (0 - scale["mean"]) / scale["sd"], (1 - scale["mean"]) / scale["sd"]
+
+
+def _priors(run: Run, pixels, box) -> dict:
+    spectrum = filters.PowerSpectrum.of(pixels[:, :, *box], bounds(run))
+    return {"free": filters.FreePixels(bounds(run)), "spectrum": spectrum}
 
 
 def _pictures(run: Run, pixels, found, steps: int) -> dict:
@@ -182,33 +184,33 @@ def _early(run: Run, pixels, steps: int) -> dict:
     arrays = {"early": np.array([label for label, _ in early], dtype=str)}
     for label, layer in early:
         found = filters.responses(model, layer, pixels)
-        median, strongest = found.activation.median(0).values, found.activation.amax(0)
         number = found.activation.shape[1]
         which = np.linspace(0, number - 1, min(SHOWN, number)).astype(int)
-        arrays[f"{label}_filters"], reached = which, []
+        real = found.activation[:, which].numpy()
+        median, strongest = np.median(real, 0), real.max(0)
+        reached = []
         for prior in _priors(run, pixels, found.field.box(found.field.middle[0])).values():
             optima = filters.maximise(model, layer, which, prior, steps=steps)
             arrays[label] = grey(optima.pictures, run.config["scale"])
             own = _own_activation(run, layer, which, arrays[label])
-            reached.append((own - median[which].numpy()) / (strongest - median)[which].numpy())
-        arrays[f"{label}_reached"] = np.stack(reached)
+            reached.append((own - median) / (strongest - median))
+        arrays[f"{label}_filters"], arrays[f"{label}_reached"] = which, np.stack(reached)
     return arrays
 
 
 def _outputs(run: Run, pixels, steps: int) -> dict:
     """The faces that drive each output furthest, and how far."""
-    model, whole = run.model(), (slice(None), slice(None))
-    optima = filters.maximise_logits(
-        model, prior=_priors(run, pixels, whole)["spectrum"], steps=steps
-    )
+    model = run.model()
+    prior = _priors(run, pixels, (slice(None), slice(None)))["spectrum"]
+    optima = filters.maximise_logits(model, prior=prior, steps=steps)
     pictures = grey(optima.pictures, run.config["scale"])
     with torch.no_grad():
         logits = model(run.scale(pictures)).diagonal()
-        faces = torch.cat([model(part) for part in pixels.split(128)]).amax(0)
+        strongest = torch.cat([model(part) for part in pixels.split(128)]).amax(0)
     return {
         "outputs": pictures,
         "outputs_logit": logits.numpy(),
-        "outputs_strongest": faces.numpy(),
+        "outputs_strongest": strongest.numpy(),
     }
 
 
