@@ -29,6 +29,7 @@ its own, noise has it too: Binder et al. 2023 (arXiv:2211.12486).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from fer_utils import metrics, saliency, synthetic
 from fer_utils.inspection import (
@@ -286,16 +288,25 @@ def randomised(model, seed=0, only=None):
     """A copy in eval mode with freshly initialised layers: all, or those named in ``only``.
 
     They draw one after the other, from the output down or in the order of ``only``: with one
-    seed a longer list begins with the same weights.
+    seed a longer list begins with the same weights. A weight that is computed (weight norm) is
+    set to what the plain layer would begin with.
     """
-    net = copy.deepcopy(model).eval()
+    kept = [value for module in model.modules() for value in vars(module).values()]
+    maps = [value for value in kept if isinstance(value, torch.Tensor)]  # no copy of a graph's
+    net = copy.deepcopy(model, {id(value): value.detach() for value in maps}).eval()
     if only is None:
         layers = [name for name, of in net.named_modules() if hasattr(of, "reset_parameters")]
         only = reversed(layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name in only:
-            net.get_submodule(name).reset_parameters()
+            layer = net.get_submodule(name)
+            with contextlib.suppress(ValueError):  # of the old kind, it has none
+                nn.utils.remove_weight_norm(layer)
+            with parametrize.cached(), torch.no_grad():
+                layer.reset_parameters()
+                for computed in getattr(layer, "parametrizations", ()):
+                    setattr(layer, computed, getattr(layer, computed))
     return net
 
 

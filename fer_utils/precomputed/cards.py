@@ -265,10 +265,15 @@ def held_back(reached: pd.DataFrame) -> list[str]:
     return list(reached.columns[reached.loc["power spectrum"] < 1])
 
 
+def _ranked(table: np.ndarray) -> np.ndarray:
+    """A copy in which what is undefined comes last."""
+    return np.nan_to_num(table, nan=-np.inf)
+
+
 def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
     """A row a filter: the class it responds to most, η², how far it goes, who misses it."""
     names = np.array(classes)
-    tuning, fall = (np.nan_to_num(card[key], nan=-np.inf) for key in ("tuning", "logit_fall"))
+    tuning, fall = _ranked(card["tuning"]), _ranked(card["logit_fall"])
     return pd.DataFrame({
         "responds to": names[tuning.argmax(1)],
         "tuning": tuning.max(1),
@@ -283,10 +288,8 @@ def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
 
 def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFrame:
     """A row a class: the filters most tuned to it, and those whose zeroing costs it most."""
-    tuned, missed = (
-        np.argsort(-np.nan_to_num(card[key], nan=-np.inf), axis=0, kind="stable")[:most]
-        for key in ("tuning", "logit_fall")
-    )
+    tuned = np.argsort(-_ranked(card["tuning"]), axis=0, kind="stable")[:most]
+    missed = np.argsort(-_ranked(card["logit_fall"]), axis=0, kind="stable")[:most]
     every = np.arange(len(classes))
     return pd.DataFrame({
         "most tuned": [", ".join(map(str, column)) for column in tuned.T],
@@ -300,13 +303,13 @@ def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFram
 
 def sheet_order(card: dict) -> np.ndarray:
     """All filters by the class that they respond to most, the most tuned first: (f,)."""
-    tuning = np.nan_to_num(card["tuning"], nan=-np.inf)
+    tuning = _ranked(card["tuning"])
     return np.lexsort((-tuning.max(1), tuning.argmax(1)))
 
 
 def closer(card: dict) -> list[int]:
     """For each class the filter most tuned to it, no filter twice."""
-    tuning, picked = np.nan_to_num(card["tuning"], nan=-np.inf), []
+    tuning, picked = _ranked(card["tuning"]), []
     for k in range(tuning.shape[1]):
         picked.append(int(tuning[:, k].argmax()))
         tuning[picked[-1]] = -np.inf
