@@ -29,6 +29,7 @@ its own, noise has it too: Binder et al. 2023 (arXiv:2211.12486).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from fer_utils import metrics, saliency, synthetic
 from fer_utils.inspection import (
@@ -45,7 +47,7 @@ from fer_utils.inspection import (
     check_target,
     chunk_size,
     explained,
-    target_indices,
+    own_logits,
     whole_number,
 )
 
@@ -72,7 +74,7 @@ def converged_gradients(model, images, target, baseline=0, most=1600):
     From 50 on the points are doubled, up to ``most``, for the faces whose map misses the
     difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that is more.
     """
-    target = target_indices(images, target)
+    target = check_target(images, target)
     baseline = saliency.like(baseline, images, "baseline")
     maps, steps = torch.empty_like(images), 50
     rest = torch.arange(len(images))
@@ -244,6 +246,7 @@ def insertion(model, images, target, maps, fill=None, steps=24):
 
 def _curve(model, images, target, maps, fill, steps, removing):
     whole_number(steps=steps)
+    target = check_target(images, target)
     if maps.ndim != 4 or len(maps) != len(images) or maps.shape[2:] != images.shape[2:]:
         raise ValueError(f"maps {tuple(maps.shape)} do not fit images {tuple(images.shape)}")
     cover = saliency.blurred(images) if fill is None else saliency.like(fill, images, "fill")
@@ -251,14 +254,13 @@ def _curve(model, images, target, maps, fill, steps, removing):
     pixels = rank[0].numel()
     curve = []
     with explained(model) as net, torch.no_grad():
-        target = check_target(net, images, target)
         for share in torch.linspace(0, 1, steps + 1).tolist():
             first = rank < round(share * pixels)
             mixed = torch.where(first == removing, cover, images)
             parts = mixed.split(chunk_size(images))
             probability = torch.cat([net(part).softmax(1) for part in parts])
-            curve.append(probability.gather(1, target[:, None]))
-    return torch.cat(curve, dim=1)
+            curve.append(own_logits(probability, target))
+    return torch.stack(curve, dim=1)
 
 
 def _ranks(flat):
@@ -286,16 +288,25 @@ def randomised(model, seed=0, only=None):
     """A copy in eval mode with freshly initialised layers: all, or those named in ``only``.
 
     They draw one after the other, from the output down or in the order of ``only``: with one
-    seed a longer list begins with the same weights.
+    seed a longer list begins with the same weights. A weight that is computed (weight norm) is
+    set to what the plain layer would begin with.
     """
-    net = copy.deepcopy(model).eval()
+    kept = [value for module in model.modules() for value in vars(module).values()]
+    maps = [value for value in kept if isinstance(value, torch.Tensor)]  # no copy of a graph's
+    net = copy.deepcopy(model, {id(value): value.detach() for value in maps}).eval()
     if only is None:
         layers = [name for name, of in net.named_modules() if hasattr(of, "reset_parameters")]
         only = reversed(layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name in only:
-            net.get_submodule(name).reset_parameters()
+            layer = net.get_submodule(name)
+            with contextlib.suppress(ValueError):  # of the old kind, it has none
+                nn.utils.remove_weight_norm(layer)
+            with parametrize.cached(), torch.no_grad():
+                layer.reset_parameters()
+                for computed in getattr(layer, "parametrizations", ()):
+                    setattr(layer, computed, getattr(layer, computed))
     return net
 
 

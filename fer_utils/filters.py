@@ -37,6 +37,7 @@ from fer_utils.inspection import (
     chunk_size,
     conv_name,
     explained,
+    own_logits,
     whole_number,
 )
 
@@ -471,14 +472,13 @@ class Ablation(NamedTuple):
 
 def ablation(model, layer, images, labels) -> Ablation:
     """Set each filter's map to zero in turn, and see what each class loses."""
-    check_images(images)
+    labels = check_target(images, labels)
     with explained(model) as net, torch.no_grad():
-        labels = check_target(net, images, labels)
         name = conv_name(net, images[:1], layer)
         logits = _without_each(net, name, images)
+    true = torch.stack([own_logits(of, labels) for of in logits])
     member = F.one_hot(labels, logits.shape[-1]).to(logits)
     share = member / member.sum(0)
-    true = logits[:, range(len(labels)), labels]
     right = (logits.argmax(2) == labels).to(logits)
     return Ablation((true[0] - true[1:]) @ share, (right[0] - right[1:]) @ share)
 

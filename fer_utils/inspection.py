@@ -1,13 +1,11 @@
-"""Looking into a network without touching it: the ground that saliency and filters stand on.
+"""Looking into a network without changing it: the ground that saliency and filters stand on.
 
-``with explained(model) as net`` gives a network to ask: in eval mode, its weights without
-gradients, free to be hooked. It is a private copy, so that the model stays as it was by
-construction, or the model itself, put back in order, where a copy is impossible: so ask it,
-hang hooks on it and take them off again, but write no weight.
+``with explained(model) as net`` lends the model itself: in eval mode, its weights without
+gradients and in the memory layout that is quickest. What it holds is put back on the way out,
+also after an exception. Ask it, hang hooks on it and take them off again.
 
 - ``check_images``  ValueError for images that no network can be asked about
-- ``check_target``  the classes asked for, checked against images and network; in two steps,
-                    where the logits are known anyway: ``target_indices``, ``own_logits``
+- ``check_target``  the classes asked for, one for each image;  ``own_logits``: their logits
 - ``conv_name``     the name of a convolution, checked, or found
 - ``activations``   what one layer gives; nothing behind it runs
 - ``watched``       a function called whenever one of some layers has run
@@ -18,125 +16,76 @@ images is quoted.
 """
 
 import contextlib
-import copy
 import functools
 import textwrap
-import types
-import weakref
-from collections import OrderedDict
-from collections.abc import Callable
+import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-PLAIN = {type(None), bool, int, float, str}
+ONE_AT_A_TIME = threading.RLock()  # two threads must not put back what the other has lent
 
 
 @contextmanager
 def explained(model):
-    """The network to ask: a copy in channels-last memory, or ``model`` itself, restored on exit.
+    """The network to ask: ``model`` itself, put back as it was on exit.
 
-    It is shown copies of its inputs, since a layer may write to them.
+    Inside, its modules hold frozen copies or views of their weights and copies of their
+    buffers, so that the caller's tensors are never touched. The network is shown copies of its
+    inputs, since a layer may write to them.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
-    model = getattr(model, "_orig_mod", model)  # what torch.compile was given
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    net = getattr(model, "_orig_mod", model)  # what torch.compile was given
+    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
         raise ValueError("TorchScript hides its layers: give the nn.Module that it was made from")
     if torch.is_inference_mode_enabled():
         raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
-    net = _copy(model)
-    lent = [(module, dict(vars(module))) for module in model.modules()] if net is model else []
-    outer = vars(net).get("_explained") or _Explained(weakref.ref(model), net.forward)
-    try:
-        for module in net.modules():
-            state = vars(module)
-            if lent:
-                state["_parameters"] = _copied(state["_parameters"], {})
-                state["_buffers"] = _copied(state["_buffers"], {})
-            state["training"] = False
-            if state.get("inplace"):
-                state["inplace"] = False
-        net._explained = _Explained(outer.original, outer.forward)
-        net.forward = types.MethodType(_careful_forward, net)
-        yield net
-    finally:
-        vars(net).pop("forward", None)  # a reference to itself would keep a copy in memory
-        vars(net).pop("_explained", None)
-        for module, state in lent:
-            vars(module).clear()
-            vars(module).update(state)
+    with ONE_AT_A_TIME:
+        lent = [(vars(module), dict(vars(module))) for module in net.modules()]
+        try:
+            for state, kept in lent:
+                weights, buffers = kept["_parameters"].items(), kept["_buffers"].items()
+                state["_parameters"] = {name: _frozen(weight) for name, weight in weights}
+                state["_buffers"] = {k: v if v is None else v.clone() for k, v in buffers}
+                state["training"] = False
+                if state.get("inplace"):
+                    state["inplace"] = False
+            net._channels_last, net._records = True, []
+            net.forward = functools.partial(_careful_forward, net, net.forward)
+            yield net
+        finally:
+            for state, kept in lent:
+                state.clear()
+                state.update(kept)
 
 
-@dataclass
-class _Explained:
-    original: weakref.ref
-    forward: Callable
-    channels_last: bool = True
-    records: list = field(default_factory=list)  # begun anew when a forward pass is
+def _frozen(weight):
+    if weight is None:
+        return None
+    memory = torch.channels_last if weight.ndim == 4 else torch.preserve_format
+    return nn.Parameter(weight.detach().to(memory_format=memory), False)
 
 
-def _copy(model):
-    """A deep copy in channels-last memory; the model itself where it holds what has no copy.
-
-    Modules are copied here, and weights that need no other layout lie in the model's memory:
-    ``copy.deepcopy`` takes half as long as a face takes on its way through the network and back.
-    """
-    modules = list(model.modules())
-    if any(hasattr(type(module), "__deepcopy__") for module in modules):
-        return model  # it has a way of its own
-    memo = {id(module): object.__new__(type(module)) for module in modules}
-    try:
-        for module in modules:
-            vars(memo[id(module)]).update(_copied(vars(module), memo))
-    except Exception:  # it may hold anything: a lock, an open file, a tensor of a graph in a list
-        return model
-    return memo[id(model)]
-
-
-def _copied(value, memo):
-    kind = type(value)
-    if kind in PLAIN:
-        return value
-    if kind in (dict, OrderedDict):
-        copies = kind(value)
-        for key, entry in value.items():
-            if type(entry) is OrderedDict and not entry:  # a module has a dozen
-                copies[key] = OrderedDict()
-            elif type(entry) not in PLAIN:
-                copies[key] = _copied(entry, memo)
-        return copies
-    if kind in (tuple, set):
-        return kind([_copied(entry, memo) for entry in value])
-    if kind is nn.Parameter:
-        memory = torch.channels_last if value.ndim == 4 else torch.preserve_format
-        return nn.Parameter(value.detach().to(memory_format=memory), False)
-    if kind is torch.Tensor:
-        return value.detach().clone()  # a buffer, or a map that the network keeps
-    return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)
-
-
-def _careful_forward(net, images):
+def _careful_forward(net, forward, images):
     """The network's own forward pass on a copy of the images; its refusal as one ValueError.
 
     A network that flattens by ``view`` refuses channels-last maps: it is tried once more in
     contiguous memory, and stays there.
     """
-    how = net._explained
     try:
-        return how.forward(images.clone(memory_format=torch.contiguous_format))
+        return forward(images.clone(memory_format=torch.contiguous_format))
     except _Reached:
         raise
     except Exception as error:
-        if how.channels_last:
-            how.channels_last = False
+        if net._channels_last:
+            net._channels_last = False
             for weight in net.parameters():
-                weight.data = weight.data.to(memory_format=torch.contiguous_format)
-            for record in how.records:
+                weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+            for record in net._records:
                 record.clear()
-            return _careful_forward(net, images)
+            return _careful_forward(net, forward, images)
         said = textwrap.shorten(str(error), 300, placeholder=" …") or type(error).__name__
         raise ValueError(
             f"the model refuses images of shape {tuple(images.shape)}: {said}"
@@ -146,32 +95,22 @@ def _careful_forward(net, images):
 def check_images(images):
     """ValueError unless ``images`` is (batch ≥ 1, channels, height, width), floating and finite."""
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        kind = getattr(images, "dtype", type(images).__name__)
         raise ValueError(f"images must be a floating-point tensor scaled for the model, got {kind}")
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             "images must have shape (batch, channels, height, width) with none of them 0, "
             f"got {tuple(images.shape)}"
         )
-    finite = images.detach().isfinite()
-    if not finite.all():
-        index = tuple(int(i) for i in (~finite).nonzero()[0])
-        raise ValueError(f"images must be finite, got {images[index].item()} at {index}")
+    if not images.detach().isfinite().all():
+        raise ValueError("images must be finite, got nan or infinity")
 
 
-def check_target(net, images, target):
+def check_target(images, target):
     """``target``, one class or one for each of the images, as int64 (batch,); checks both.
 
-    The first image goes through the network once, to see how many classes it knows.
+    Whether the network has such a class is for ``own_logits`` to say.
     """
-    target = target_indices(images, target)
-    with torch.no_grad():
-        _check_classes(net(images[:1]), 1, target)
-    return target
-
-
-def target_indices(images, target):
-    """As ``check_target``, without asking the network: ``own_logits`` does the rest."""
     check_images(images)
     try:
         target = torch.as_tensor(target, device=images.device)
@@ -190,17 +129,12 @@ def target_indices(images, target):
 
 
 def own_logits(logits, target):
-    """Each image's logit of its class: (batch,)."""
-    _check_classes(logits, len(target), target)
-    return logits.gather(1, target[:, None])[:, 0]
-
-
-def _check_classes(logits, batch, target):
-    if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != (batch,):
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    """Each image's logit of its class, (batch, classes) -> (batch,); ValueError if it has none."""
+    shape = getattr(logits, "shape", type(logits).__name__)
+    if not isinstance(logits, torch.Tensor) or shape[:-1] != target.shape:
         raise ValueError(
             f"the model must return logits of shape (batch, classes), got {shape} "
-            f"for a batch of {batch}"
+            f"for a batch of {len(target)}"
         )
     wrong = target[(target < 0) | (target >= logits.shape[1])]
     if len(wrong):
@@ -208,6 +142,7 @@ def _check_classes(logits, batch, target):
             f"target {int(wrong[0])} is out of range: "
             f"the model has classes 0 to {logits.shape[1] - 1}"
         )
+    return logits.gather(1, target[:, None])[:, 0]
 
 
 def conv_name(net, images, layer=None) -> str:
@@ -227,8 +162,7 @@ def conv_name(net, images, layer=None) -> str:
         return called[-1]
     name, shown = layer, repr(layer)
     if isinstance(layer, nn.Module):
-        places = [*net._explained.original().named_modules(), *named.items()]
-        name = next((name for name, module in places if module is layer), None)
+        name = next((name for name, module in named.items() if module is layer), None)
         shown = type(layer).__name__
     if name not in named or name == "":
         raise ValueError(f"no layer {shown} in the model {have}")
@@ -248,11 +182,11 @@ def watched(net, names, note, record):
         net.get_submodule(name).register_forward_hook(functools.partial(note, name))
         for name in names
     ]
-    net._explained.records.append(record)
+    net._records.append(record)
     try:
         yield
     finally:
-        net._explained.records.remove(record)
+        net._records.remove(record)
         for handle in handles:
             handle.remove()
 
@@ -277,9 +211,15 @@ def activations(net, layer, images):
 
 
 def calls(net, images) -> list[tuple]:
-    """Every layer without layers of its own, as often as called: (name, module, input, output)."""
-    record = []
-    names = [name for name, module in net.named_modules() if not any(module.children())]
+    """Every layer without layers of its own, as often as called: (name, module, input, output).
+
+    A layer whose weight is computed (``torch.nn.utils.parametrizations``) counts as one.
+    """
+    record, names = [], []
+    for name, module in net.named_modules():
+        own = [child for child, _ in module.named_children() if child != "parametrizations"]
+        if not own and "parametrizations" not in name:
+            names.append(name)
 
     def note(name, module, inputs, output):
         record.append((name, module, inputs[0] if inputs else None, output))

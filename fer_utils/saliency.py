@@ -34,11 +34,11 @@ from torch.nn import functional as F
 
 from .inspection import (
     calls,
+    check_target,
     chunk_size,
     conv_name,
     explained,
     own_logits,
-    target_indices,
     watched,
     whole_number,
 )
@@ -47,7 +47,7 @@ from .inspection import (
 def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
     with explained(model) as net:
-        target = target_indices(images, target)
+        target = check_target(images, target)
         return torch.cat([_gradient(net, x, t) for x, t in chunks(images, target)])
 
 
@@ -76,7 +76,7 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
 
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
     with explained(model) as net:
-        target = target_indices(images, target)
+        target = check_target(images, target)
         parts = chunks(images.detach(), target)
         return torch.cat([_mean_gradient(net, noisy(x), t, weights) for x, t in parts])
 
@@ -96,7 +96,7 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
         return lambda some: torch.lerp(x0, x, share[some])
 
     with explained(model) as net:
-        target = target_indices(images, target)
+        target = check_target(images, target)
         start = like(baseline, images, "baseline")
         parts = chunks(images.detach(), start, target)
         means = [_mean_gradient(net, line(x, x0), t, weights / 2) for x, x0, t in parts]
@@ -106,7 +106,7 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
 def completeness_error(model, images, target, maps, baseline=0):
     """Sum of a map − (logit of the face − logit of the baseline): (batch,), 0 where complete."""
     with explained(model) as net, torch.no_grad():
-        target = target_indices(images, target)
+        target = check_target(images, target)
         start = like(baseline, images, "baseline")
         gain = [
             own_logits(net(x), t) - own_logits(net(x0), t)
@@ -138,7 +138,7 @@ def guided_backprop(model, images, target):
     hung on the graph, not on modules. ValueError where the network has neither.
     """
     with explained(model) as net:
-        target = target_indices(images, target)
+        target = check_target(images, target)
         return torch.cat([_gradient(net, x, t, guide=True) for x, t in chunks(images, target)])
 
 
@@ -161,23 +161,20 @@ def occlusion(model, images, target, size=8, stride=4, fill=0):
     """
     whole_number(size=size, stride=stride)
     with explained(model) as net, torch.no_grad():
-        target = target_indices(images, target)
+        target = check_target(images, target)
         images = images.detach()
         cover = like(fill, images, "fill")
-        boxes = [
-            (..., rows, columns)
-            for rows in _windows(images.shape[2], size, stride)
-            for columns in _windows(images.shape[3], size, stride)
-        ]
+        down, across = (_windows(length, size, stride) for length in images.shape[2:])
+        boxes = [(..., rows, columns) for rows in down for columns in across]
         full = torch.cat([own_logits(net(x), t) for x, t in chunks(images, target)])
         chain = _checked_chain(net, images[:1], cover[:1], boxes) if len(images) >= FEW else []
         step = chunk_size(images) * (4 if chain else 1)  # a cone's maps are small
         maps, count = torch.zeros_like(images), torch.zeros_like(images[:1])
-        for box in boxes:
-            count[box] += 1
         for x, over, t, before, drops in chunks(images, cover, target, full, maps, step=step):
             for box, after in zip(boxes, _covered(net, chain, x, over, boxes), strict=True):
                 drops[box] += (before - own_logits(after, t)).view(-1, 1, 1, 1)
+        for box in boxes:
+            count[box] += 1
     return maps / count
 
 
@@ -185,10 +182,8 @@ def _windows(length, size, stride):
     if size > length:
         raise ValueError(f"size {size} does not fit: the face is {length} pixels wide")
     if stride > size and size < length:
-        raise ValueError(
-            f"stride {stride} is above size {size}: pixels between windows stay unseen"
-        )
-    number = -(-(length - size) // stride) + 1
+        raise ValueError(f"stride {stride} is above size {size}: pixels between stay unseen")
+    number = math.ceil((length - size) / stride) + 1
     return [slice(i * stride, min(i * stride + size, length)) for i in range(number)]
 
 
@@ -213,9 +208,9 @@ def _covered(net, chain, x, cover, boxes):
 # they are given. For a few faces it is quicker to send several windows at once.
 
 FEW = 4
-SIMPLE = (
-    nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softplus,
-    nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d,
+ELEMENTWISE = (
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout,
+    nn.Dropout2d,
 )  # fmt: skip
 
 
@@ -226,7 +221,7 @@ def _checked_chain(net, image, cover, boxes):
     truth = torch.cat([*_covered(net, [], image, cover, some)])
     near = torch.finfo(truth.dtype).eps ** 0.5 * truth.abs().max()
     for layer in chain:
-        layer.forward = _pass_on
+        layer.forward = nn.Identity().forward
     while chain:
         try:
             quick = torch.cat([*_covered(net, chain, image, cover, some)])
@@ -236,10 +231,6 @@ def _checked_chain(net, image, cover, boxes):
             pass  # what stands behind wants other shapes: it looks at an earlier layer as well
         del chain.pop().forward
     return chain
-
-
-def _pass_on(x):
-    return x
 
 
 def _chain(net, image):
@@ -264,23 +255,21 @@ def _simple(layer):
         return not layer.ceil_mode and not layer.return_indices
     if type(layer) is nn.BatchNorm2d:
         return layer.running_mean is not None
-    return type(layer) in SIMPLE
+    return type(layer) in ELEMENTWISE
 
 
 class _Cone:
     """The output of a chain for given faces, asked what a patch over them changes."""
 
     def __init__(self, chain, images):
-        self.steps = []
+        self.steps = []  # a layer, and what it sees of the faces with its border, if it has one
         for layer in chain:
+            seen = None
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-                (down, across), outside = _pair(layer.padding), 0.0
-                if isinstance(layer, nn.MaxPool2d):
-                    outside = -math.inf
-                images = F.pad(images, (across, across, down, down), value=outside)
-                self.steps.append((layer, images))
-            else:
-                self.steps.append((layer, None))
+                down, across = _pair(layer.padding)
+                outside = -math.inf if isinstance(layer, nn.MaxPool2d) else 0.0
+                seen = images = F.pad(images, (across, across, down, down), value=outside)
+            self.steps.append((layer, seen))
             images = _unpadded(layer, images)
         self.output = images
 
@@ -290,17 +279,14 @@ class _Cone:
             if seen is None:
                 patch = _unpadded(layer, patch)
                 continue
-            places, needed, reached = zip(
-                *(_reach(layer, axis, sides[axis], seen.shape[2 + axis]) for axis in (0, 1)),
-                strict=True,
-            )
-            if any(side.start >= side.stop for side in reached):
+            reach = [_reach(layer, axis, sides[axis], seen.shape[2 + axis]) for axis in (0, 1)]
+            places, needed, sides = zip(*reach, strict=True)
+            if any(side.start >= side.stop for side in sides):
                 return self.output
             kept = seen[(..., *places)].clone()
             seen[(..., *places)] = patch
             patch = _unpadded(layer, seen[(..., *needed)])
             seen[(..., *places)] = kept
-            sides = reached
         output = self.output.clone()
         output[(..., *sides)] = patch
         return output
@@ -309,10 +295,8 @@ class _Cone:
 def _reach(layer, axis, side, length):
     """Along one axis: the patch's place in the padded map of ``length``, what must be seen, and
     which outputs that moves."""
-    kernel, stride, padding, dilation = (
-        _pair(size)[axis]
-        for size in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    )
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    kernel, stride, padding, dilation = (_pair(size)[axis] for size in sizes)
     span = dilation * (kernel - 1)
     place = slice(side.start + padding, side.stop + padding)
     first = max(-((span - place.start) // stride), 0)
@@ -377,7 +361,7 @@ def _mean_gradient(net, points, target, weights):
 
 def _cam(model, images, target, layer, weigh):
     with explained(model) as net:
-        target = target_indices(images, target)
+        target = check_target(images, target)
         name = conv_name(net, images, layer)
         kept, maps = [], []
 

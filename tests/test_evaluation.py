@@ -134,6 +134,17 @@ def test_randomised_copies_differ_and_leave_model_and_random_state_alone():
     assert torch.equal(evaluation.randomised(model, seed=3)[0].weight, twin[0].weight)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's, that weight_norm is old
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_a_computed_weight_is_randomised_too_and_a_hidden_map_is_no_hindrance(norm):
+    model = nn.Sequential(norm(nn.Conv2d(1, 2, 3)), nn.Flatten(), nn.Linear(72, 2))
+    model.seen = model(faces())
+    steps = evaluation.cascading_randomisation(saliency.gradient, model, faces(), 0)
+    assert list(steps) == ["trained", "2", "0"]
+    assert not torch.equal(steps["2"], steps["0"])
+    assert torch.equal(saliency.gradient(model, faces(), 0), steps["trained"])
+
+
 def test_randomisation_tells_a_map_of_the_network_from_one_of_the_picture(linear):
     x, t = faces(), torch.tensor([0, 1, 0, 1])
 

@@ -1,24 +1,14 @@
 """A network can be asked anything, of whatever make it is, and never notices."""
 
-import gc
 import threading
-import weakref
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fer_utils.inspection import (
-    activations,
-    calls,
-    check_images,
-    check_target,
-    chunk_size,
-    conv_name,
-    explained,
-    whole_number,
-)
+from fer_utils import inspection, saliency
+from fer_utils.inspection import check_target, conv_name, explained
 
 
 class Flattening(nn.Module):
@@ -45,9 +35,14 @@ class Remembering(Flattening):
 
 
 class Writing(Flattening):
-    """Writes to its input."""
+    """Writes to its input and counts its calls in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("asked", torch.zeros(()))
 
     def forward(self, x):
+        self.asked += 1
         x -= x.mean()
         return super().forward(F.relu(x, inplace=True))
 
@@ -70,46 +65,44 @@ def weight_normed():
     return model
 
 
+def parametrised():
+    model = Flattening()
+    nn.utils.parametrizations.weight_norm(model.last)
+    return model
+
+
 def remembering():
     model = Remembering()
     model(images())
     return model
 
 
-@pytest.mark.parametrize("make", [Flattening, Writing, weight_normed, remembering, locked])
+@pytest.mark.parametrize(
+    "make", [Flattening, Writing, weight_normed, parametrised, remembering, locked]
+)
 def test_any_network_can_be_asked_and_is_left_as_it_was(make):
     model, x = make(), images()
     model.first.eval()
     model.head.bias.requires_grad_(False)
-    before = {name: dict(vars(module)) for name, module in model.named_modules()}
-    hooks = {name: len(module._forward_pre_hooks) for name, module in model.named_modules()}
     truth, kept = model(x.clone()).detach(), x.clone()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(KeyError), explained(model) as net:
         assert not any(module.training for module in net.modules())
         assert not any(weight.requires_grad for weight in net.parameters())
-        assert not net.act.inplace
+        assert not net.act.inplace and conv_name(net, x) == "last"
         x.requires_grad_()
         logits = net(x)
         torch.testing.assert_close(logits, truth)
         assert torch.autograd.grad(logits.sum(), x)[0].abs().sum() > 0
-        assert (net is model) == (make is locked)
         raise KeyError("half-way")
     assert torch.equal(x.detach(), kept)
-    assert model.training and not model.first.training and model.act.inplace
-    flags = {name: weight.requires_grad for name, weight in model.named_parameters()}
-    assert [name for name, flag in flags.items() if not flag] == ["head.bias"]
     for name, module in model.named_modules():
-        assert vars(module).keys() == before[name].keys()
-        assert not module._forward_hooks and len(module._forward_pre_hooks) == hooks[name]
-    assert "forward" not in vars(model)
-
-
-def test_a_hidden_map_stays_the_callers_own():
-    model = remembering()
-    seen = model.seen
-    with explained(model) as net:
-        net(images(2))
-    assert model.seen is seen
+        after = vars(module)
+        assert after.keys() == before[name].keys()
+        assert all(after[key] is value for key, value in before[name].items())
+        assert not module._forward_hooks
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 def test_channels_last_where_the_network_takes_it_and_contiguous_where_it_does_not():
@@ -118,6 +111,7 @@ def test_channels_last_where_the_network_takes_it_and_contiguous_where_it_does_n
             net(images())
             memory = torch.channels_last if channels_last else torch.contiguous_format
             assert net.last.weight.is_contiguous(memory_format=memory)
+        assert model.last.weight.is_contiguous()
 
 
 def test_explained_within_explained_is_the_same_network():
@@ -127,15 +121,21 @@ def test_explained_within_explained_is_the_same_network():
         assert conv_name(inner, x, model.first) == "first"
 
 
-def test_the_copy_is_gone_at_once():
-    gc.disable()
-    try:
-        with explained(Flattening()) as net:
-            gone = weakref.ref(net)
-        del net
-        assert gone() is None
-    finally:
-        gc.enable()
+def test_two_threads_that_ask_one_network_take_turns():
+    model, x, maps = Flattening(), images(), []
+    truth = saliency.gradient(model, x, 0)
+
+    def ask():
+        maps.extend(saliency.gradient(model, x, 0) for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(maps) == 60 and all(torch.equal(one, truth) for one in maps)
+    assert model.training and all(weight.requires_grad for weight in model.parameters())
+    assert "forward" not in vars(model)
 
 
 @torch.no_grad()
@@ -145,7 +145,7 @@ def test_calls_come_in_order_with_input_and_output_and_as_often_as_made():
             return super().forward(self.act(self.act(x)))
 
     with explained(Twice()) as net:
-        record = calls(net, images())
+        record = inspection.calls(net, images())
         assert [name for name, *_ in record] == ["act", "act", "first", "act", "last", "head"]
         for _, module, given, output in record:
             assert torch.equal(module(given), output)
@@ -154,21 +154,21 @@ def test_calls_come_in_order_with_input_and_output_and_as_often_as_made():
 
 def test_activations_end_the_forward_pass_at_their_layer():
     model, x = Flattening(), images()
+    model.idle = nn.Conv2d(1, 1, 1)
     with explained(model) as net:
-        net.idle = nn.Conv2d(1, 1, 1)
         with pytest.raises(ValueError, match="'idle' takes no part"):
-            activations(net, "idle", x)
-        net.head.register_forward_pre_hook(lambda *_: pytest.fail("too far"))
-        torch.testing.assert_close(activations(net, "first", x), model.first(x))
+            inspection.activations(net, "idle", x)
+        model.head.register_forward_pre_hook(lambda *_: pytest.fail("too far"))
+        torch.testing.assert_close(inspection.activations(net, "first", x), model.first(x))
 
 
 def test_the_last_convolution_is_the_last_that_the_forward_pass_uses():
     model = Flattening()
     model.aux = nn.Conv2d(6, 6, 3)  # defined last, never called
-    with explained(model) as net:
+    with explained(torch.compile(model, backend="eager")) as net:
         assert conv_name(net, images()) == "last"
         assert conv_name(net, images(), "aux") == "aux"
-        assert conv_name(net, images(), net.first) == "first"
+        assert conv_name(net, images(), model.first) == "first"
 
 
 @pytest.mark.parametrize(
@@ -197,18 +197,19 @@ def test_a_network_without_a_convolution_is_told_so():
 
 
 def test_target_is_spread_over_the_images():
-    with explained(Flattening()) as net:
-        assert check_target(net, images(), 4).tolist() == [4, 4, 4]
-        for given in ([0, 2, 4], torch.tensor([0, 2, 4], dtype=torch.uint8)):
-            target = check_target(net, images(), given)
-            assert target.tolist() == [0, 2, 4] and target.dtype == torch.int64
+    with torch.inference_mode():
+        made_there = images()
+    for x in (images(), made_there):
+        assert check_target(x, 4).tolist() == [4, 4, 4]
+    for given in ([0, 2, 4], torch.tensor([0, 2, 4], dtype=torch.uint8)):
+        target = check_target(images(), given)
+        assert target.tolist() == [0, 2, 4] and target.dtype == torch.int64
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         (None, "target must be a class index, or one for each image, got None"),
-        ("sad", "target must be a class index, .* got 'sad'"),
         (5, "target 5 is out of range: the model has classes 0 to 4"),
         (torch.tensor([0, -1, 2]), "target -1 is out of range"),
         ([0, 1], r"shape \(3,\), got \(2,\)"),
@@ -217,8 +218,8 @@ def test_target_is_spread_over_the_images():
     ],
 )
 def test_a_bad_target_gives_one_line(target, message):
-    with explained(Flattening()) as net, pytest.raises(ValueError, match=message) as caught:
-        check_target(net, images(), target)
+    with pytest.raises(ValueError, match=message) as caught:
+        saliency.gradient(Flattening(), images(), target)
     assert "\n" not in str(caught.value)
 
 
@@ -228,23 +229,23 @@ def test_a_bad_target_gives_one_line(target, message):
         (torch.zeros(0, 1, 8, 8), "none of them 0"),
         (torch.zeros(8, 8), r"\(batch, channels, height, width\) .* got \(8, 8\)"),
         (torch.zeros(3, 1, 8, 8, dtype=torch.uint8), "floating-point .* got torch.uint8"),
-        (images().numpy(), "floating-point tensor .* got ndarray"),
-        (torch.full((2, 1, 8, 8), torch.nan), r"finite, got nan at \(0, 0, 0, 0\)"),
+        (images().numpy(), "floating-point tensor .* got"),
+        (torch.full((2, 1, 8, 8), torch.nan), "finite, got nan"),
     ],
 )
 def test_bad_images_give_one_line(given, message):
     with pytest.raises(ValueError, match=message):
-        check_images(given)
+        inspection.check_images(given)
 
 
 def test_a_refusal_is_quoted_in_one_line():
     for x in (torch.zeros(3, 1, 9, 9), torch.zeros(3, 2, 8, 8), images().double()):
-        with explained(Flattening()) as net, pytest.raises(ValueError, match="refuses") as caught:
-            check_target(net, x, 0)
+        with pytest.raises(ValueError, match="the model refuses images of shape") as caught:
+            saliency.gradient(Flattening(), x, 0)
         said = str(caught.value)
         assert "\n" not in said and str(caught.value.__cause__)[:30] in said
-    with explained(nn.Identity()) as net, pytest.raises(ValueError, match="must return logits"):
-        check_target(net, images(), 0)
+    with pytest.raises(ValueError, match="must return logits"):
+        saliency.gradient(nn.Identity(), images(), 0)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's, that TorchScript is old
@@ -259,22 +260,8 @@ def test_what_cannot_be_explained_is_told_the_way_out():
         explained(images).__enter__()
 
 
-def test_a_compiled_network_is_asked_as_the_network_it_was_made_from():
-    model = Flattening()
-    with explained(torch.compile(model, backend="eager")) as net:
-        assert conv_name(net, images(), model.last) == conv_name(net, images()) == "last"
-
-
-def test_images_made_under_inference_mode_are_taken():
-    with torch.inference_mode():
-        x = images()
-    with explained(Flattening()) as net:
-        assert check_target(net, x, 1).tolist() == [1, 1, 1]
-
-
 def test_counts_must_be_whole_numbers():
-    whole_number(steps=1)
+    inspection.whole_number(steps=1)
     for wrong in (0, 2.0, True, "3"):
         with pytest.raises(ValueError, match="steps must be a whole number, 1 or more, got"):
-            whole_number(steps=wrong)
-    assert chunk_size(images()) == 16
+            inspection.whole_number(steps=wrong)

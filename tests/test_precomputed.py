@@ -34,11 +34,7 @@ def small(tmp_path_factory, few_faces):
 @pytest.fixture(scope="module")
 def quick_methods():
     """The two quickest methods and a control: what is asked here holds for each alone."""
-    kept = {
-        name: method
-        for name, method in METHODS.items()
-        if name in ("gradient", "Grad-CAM", "control: edges")
-    }
+    kept = {name: METHODS[name] for name in ("gradient", "Grad-CAM", "control: edges")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "METHODS", kept)
         patch.setattr(maps, "METHODS", ("gradient", "Grad-CAM"))
@@ -109,18 +105,16 @@ def test_what_is_missing_is_found_without_torch():
 
 def test_a_result_is_made_once_and_an_interrupted_one_is_made_again(small, monkeypatch):
     asked = []
-    how = SimpleNamespace(
-        compute=lambda run, faces: asked.append(1) or {"a": np.arange(3)}, votes=False, networks=()
+    monkeypatch.setattr(
+        precomputed.Result, "compute", lambda *_: asked.append(1) or {"a": np.arange(3)}
     )
-    monkeypatch.setitem(precomputed.RESULTS, "dataset", how)
 
     def full(*_, **__):
         raise OSError("no room left")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no room left"):
         patch.setattr(np, "savez_compressed", full)
-        with pytest.raises(OSError, match="no room left"):
-            precomputed.result(small, "dataset")
+        precomputed.result(small, "dataset")
     assert not small.has("dataset") and "dataset" in precomputed.missing(small.path)
     for _ in range(2):
         assert precomputed.result(small, "dataset")["a"].tolist() == [0, 1, 2]
@@ -134,6 +128,27 @@ def test_a_result_that_cannot_be_made_says_how(small, monkeypatch):
     monkeypatch.setattr(runs.Run, "faces", lambda run: None)
     with pytest.raises(runs.RunError, match=r"python -m fer_utils\.precomputed small dataset"):
         precomputed.result(small, "dataset")
+
+
+def test_what_takes_long_is_made_by_name_or_where_a_run_has_it(small, monkeypatch, capsys):
+    monkeypatch.setattr("fer_utils.precomputed.__main__.make", lambda run, faces, n: print(*n))
+    assert main(["small"]) == 0
+    assert capsys.readouterr().out.split() == [
+        "dataset",
+        "copies",
+        "votes",
+        "class_maps",
+        "filters",
+    ]
+    assert "`python -m fer_utils.precomputed small scores shortcut --missing`" in (
+        precomputed.elsewhere(small)
+    )
+    small.store("scores", {})
+    assert main(["small"]) == 0 and capsys.readouterr().out.split()[-1] == "scores"
+    assert "small shortcut --missing" in precomputed.elsewhere(small)
+    (small.path / "precomputed" / "scores.npz").unlink()
+    for shipped in ("fer2013", "synthetic"):
+        assert precomputed.elsewhere(runs.Run.load(shipped)) == ""
 
 
 # -- mean maps ----------------------------------------------------------------------------------
@@ -206,13 +221,6 @@ def test_controls_never_ask_the_network(scored):
     assert (table["random network"][~known] < 0.9).all()
 
 
-def test_scoring_twice_gives_the_same(small, scored, quick_methods):
-    again = scores.method_scores(small, small.faces(), n=8, few=2)
-    for key, value in scored.items():
-        same = np.array_equal(value, again[key], equal_nan=value.dtype.kind == "f")
-        assert same, key
-
-
 # -- further networks ---------------------------------------------------------------------------
 
 
@@ -223,7 +231,9 @@ def test_a_network_of_another_seed_differs_in_the_seed_alone(small, quick_method
     assert theirs["recipe"] == {**ours["recipe"], "seed": ours["recipe"]["seed"] + 1}
     assert theirs["data"] == ours["data"] and theirs["scale"] == ours["scale"]
     assert [n.name for n in networks.with_seeds(small)] == ["small", "small/seed-1"]
-    two = scores.method_scores(small, small.faces(), n=4, few=1)
+    two, again = (scores.method_scores(small, small.faces(), n=4, few=1) for _ in range(2))
+    for key, value in two.items():
+        assert np.array_equal(value, again[key], equal_nan=value.dtype.kind == "f"), key
     assert two["values"].shape[0] == 2 and two["seeds"].tolist() == [5, 6]
     assert not np.array_equal(two["untrained"][0, 0], two["untrained"][1, 0]), "own random network"
 

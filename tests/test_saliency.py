@@ -123,7 +123,7 @@ def small():
     ).double()
 
 
-@pytest.mark.parametrize("make", [*range(18), FerResNet, PublishedFerCNN, OneConvolution])
+@pytest.mark.parametrize("make", [*range(12), FerResNet, PublishedFerCNN, OneConvolution])
 def test_equals_captum(make, monkeypatch):
     """In float64, to 1e-10 of the largest value: in float32 ties of a max pool fall both ways."""
     attr = pytest.importorskip("captum.attr")
@@ -275,14 +275,11 @@ def test_hires_cam_of_a_linear_head_sums_to_the_logit_without_its_bias():
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
-def test_leaves_no_trace_on_the_model(small, method):
-    model = small.train()
-    model[2].eval()
-    model[0].weight.requires_grad_(False)
+def test_leaves_no_trace_on_the_model_also_when_it_fails_half_way(small, method):
+    model, x, t = small.train(), faces(), torch.tensor([0, 3, 4])
     model[5].weight.grad = torch.ones_like(model[5].weight)
-    before = copy.deepcopy(model.state_dict())
-    x, t = faces(), torch.tensor([0, 3, 4])
-    kept = x.clone()
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    weights, kept = copy.deepcopy(model.state_dict()), x.clone()
     method(model, x, t)
 
     def broken(module, inputs):
@@ -292,33 +289,32 @@ def test_leaves_no_trace_on_the_model(small, method):
     with pytest.raises(ValueError, match="half-way"):
         method(model, x, t)
     handle.remove()
-    assert model.training and not model[2].training
-    assert not model[0].weight.requires_grad and model[0].bias.requires_grad
+    for module, state in before:
+        assert vars(module) == state and not module._forward_hooks
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in weights.items())
     assert torch.equal(model[5].weight.grad, torch.ones_like(model[5].weight))
-    assert model[0].bias.grad is None
-    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
-    assert torch.equal(x, kept) and not x.requires_grad
+    assert all(weight.requires_grad for weight in model.parameters())
+    assert model[0].bias.grad is None and torch.equal(x, kept) and not x.requires_grad
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)
 def test_mode_batch_and_no_grad_make_no_difference(small, method):
     """A model in train mode is explained in eval mode; a face's map does not know its batch."""
     x, t = faces(3), torch.tensor([0, 3, 4])
+    more = {"generator": torch.Generator()} if method is saliency.smoothgrad else {}
 
     def run(model, x, t):
-        more = {}
-        if method is saliency.smoothgrad:
-            more["generator"] = torch.Generator().manual_seed(0)
+        if more:
+            more["generator"].manual_seed(0)
         return method(model, x, t, **more)
 
     maps = run(small, x, t)
     assert maps.shape == (3, 1, SIZE, SIZE) and not maps.requires_grad and maps.is_contiguous()
     assert torch.allclose(run(small, x[:1], t[:1]), maps[:1], atol=1e-13)
     with torch.no_grad():
-        assert torch.allclose(run(copy.deepcopy(small).train(), x, t), maps, atol=1e-13)
-    many = run(small, x.repeat(30, 1, 1, 1)[:70], t.repeat(30)[:70])
-    if method is not saliency.smoothgrad:
+        assert torch.allclose(run(small.train(), x, t), maps, atol=1e-13)
+    many = run(small, x.repeat(24, 1, 1, 1)[:70], t.repeat(24)[:70])
+    if not more:
         assert torch.allclose(many[66:69], maps, atol=1e-13)
 
 
@@ -336,26 +332,18 @@ class Dense(nn.Module):
         return self.head(last.relu().mean((2, 3)))
 
 
-def hooked():
-    model = random_network(0)
-    model[0].register_forward_hook(lambda module, inputs, output: output.abs())
-    return model
-
-
-@pytest.mark.parametrize(
-    ("make", "length"),
-    [(lambda: FerCNN().double(), 16), (Dense, 1), (hooked, 0), (lambda: Residual().double(), 0)],
-)
-def test_the_chain_goes_as_far_as_its_layers_feed_each_other_alone(make, length):
-    model = stirred(make().double())
-    x = faces(1, 48 if length == 16 else SIZE)
+def test_the_chain_goes_as_far_as_its_layers_feed_each_other_alone():
+    hooked = random_network(0)
+    hooked[0].register_forward_hook(lambda module, inputs, output: output.abs())
     boxes = [(..., slice(0, 4), slice(0, 4)), (..., slice(6, 10), slice(5, 9))]
-    with explained(model) as net, torch.no_grad():
-        chain = saliency._checked_chain(net, x, torch.zeros_like(x), boxes)
-        assert len(chain) == length
+    for make, length in ((FerCNN, 16), (Dense, 1), (Residual, 0), (lambda: hooked, 0)):
+        x = faces(1, 48 if length == 16 else SIZE)
+        with explained(stirred(make().double())) as net, torch.no_grad():
+            chain = saliency._checked_chain(net, x, torch.zeros_like(x), boxes)
+            assert len(chain) == length
 
 
-@pytest.mark.parametrize("seed", [*range(24), "dense"])
+@pytest.mark.parametrize("seed", [*range(16), "dense"])
 def test_the_cone_gives_what_the_whole_network_gives(seed, monkeypatch):
     """Also for windows at the border, and where a stride steps over what was covered."""
     model = stirred(Dense().double()) if seed == "dense" else random_network(seed)
@@ -403,9 +391,6 @@ def test_each_method_checks_network_images_and_target(small, method):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: saliency.grad_cam(m, x, 0, "nosuch"), r"no layer 'nosuch' .*have: 0"),
-        (lambda m, x: saliency.grad_cam(m, x, 0, "2"), "'2' is BatchNorm2d, not Conv2d"),
-        (lambda m, x: saliency.grad_cam(m, x, 0, nn.Conv2d(1, 1, 1)), "no layer Conv2d"),
         (lambda m, x: saliency.occlusion(m, x, 0, size=17), "size 17 does not fit"),
         (lambda m, x: saliency.occlusion(m, x, 0, size=2, stride=3), "stride 3"),
         (lambda m, x: saliency.occlusion(m, x, 0, fill=torch.zeros(2, 2)), "fill of shape"),

@@ -2,8 +2,8 @@
 
 ``result(run, name)`` reads what a run keeps in ``precomputed/NAME.npz``, or makes and stores it
 where the faces are at hand. ``missing(path)`` says what a run's folder lacks.
-``python -m fer_utils.precomputed RUN`` makes all anew; ``--verify`` holds them against a new
-computation. Importing this imports no torch, and a result is written whole or not at all.
+``python -m fer_utils.precomputed RUN`` makes them anew. Importing this imports no torch, and a
+result is written whole or not at all.
 
 - ``dataset``      counts, copies, blanks, the mean face of each class       (``faces``)
 - ``copies``       rows of test faces that lie in Training too               (``faces``)
@@ -12,6 +12,9 @@ computation. Importing this imports no torch, and a result is written whole or n
 - ``filters``      the cards of the last layer's filters; minutes            (``cards``)
 - ``scores``       methods scored against the known truth; half an hour      (``scores``)
 - ``shortcut``     a planted shortcut, seen by maps; minutes                 (``shortcut``)
+
+The last two need synthetic faces and further networks. They are made only by name or where the
+run has them already; without them the chapters show those of the run ``synthetic``.
 """
 
 from __future__ import annotations
@@ -100,3 +103,15 @@ def applies(run: Run, faces, name: str) -> bool:
     how = RESULTS[name]
     votes = getattr(faces, "votes", None) is not None
     return faces is not None and (votes or not how.votes) and (run.synthetic or not how.networks)
+
+
+def elsewhere(run: Run) -> str:
+    """One line for a synthetic run that lacks ``scores`` or ``shortcut``, and how to make them."""
+    lacking = [name for name, how in RESULTS.items() if how.networks and not run.has(name)]
+    if not run.synthetic or not lacking:
+        return ""
+    names = " ".join(lacking)
+    return (
+        f"Run {run.name!r} has no results {names}, so those of the run `synthetic` are shown; "
+        f"`python -m fer_utils.precomputed {run.name} {names} --missing` makes its own."
+    )

@@ -1,8 +1,9 @@
 """``python -m fer_utils.precomputed RUN [NAME …]``: make what the chapters show, or ``--verify``.
 
-``scores`` compares the run with networks of other seeds, as far as they are there; ``shortcut``
-with one trained on marked faces. ``--missing`` makes only what RUN lacks, and trains such
-networks first where they are wanted for it and not there.
+Without a NAME: all but ``scores`` and ``shortcut``, which take long and are made anew only where
+RUN has them. ``scores`` compares the run with networks of other seeds, as far as they are there;
+``shortcut`` with one trained on marked faces. ``--missing`` makes only what RUN lacks, these two
+included, and trains such networks first where they are wanted for it and not there.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("run", metavar="RUN")
-    add("names", nargs="*", metavar="NAME", help=f"of {', '.join(RESULTS)}; default all")
+    add("names", nargs="*", metavar="NAME", help=f"of {', '.join(RESULTS)}; default: see above")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--verify", action="store_true", help="compare, store nothing")
     how.add_argument("--missing", action="store_true", help="make only what RUN lacks")
@@ -106,10 +107,11 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown := set(args.names) - set(RESULTS):
             raise ValueError(f"no result {min(unknown)!r} (have: {', '.join(RESULTS)})")
         run = runs.Run.load(args.run)
-        names = args.names or list(RESULTS)
+        quick = [name for name, how in RESULTS.items() if not how.networks or run.has(name)]
+        names = args.names or quick
         if args.missing:
             lacking = missing(run.path, further=True)
-            names = [name for name in names if name in lacking]
+            names = [name for name in lacking if name in (args.names or lacking)]
         faces = run.faces() if names else None
         if names and faces is None:
             raise ValueError(

@@ -131,13 +131,15 @@ def correlations(activation, values) -> np.ndarray:
     return np.nan_to_num(r[: activation.shape[1], activation.shape[1] :])
 
 
-def _priors(run: Run, pixels, box) -> dict:
+def bounds(run: Run) -> tuple[float, float]:
+    """Black and white in the network's units."""
     scale = run.config["scale"]
-    bounds = tuple((level - scale["mean"]) / scale["sd"] for level in (0.0, 1.0))  # black, white
-    return {
-        "free": filters.FreePixels(bounds),
-        "spectrum": filters.PowerSpectrum.of(pixels[:, :, *box], bounds),
-    }
+    return (0 - scale["mean"]) / scale["sd"], (1 - scale["mean"]) / scale["sd"]
+
+
+def _priors(run: Run, pixels, box) -> dict:
+    spectrum = filters.PowerSpectrum.of(pixels[:, :, *box], bounds(run))
+    return {"free": filters.FreePixels(bounds(run)), "spectrum": spectrum}
 
 
 def _pictures(run: Run, pixels, found, steps: int) -> dict:
@@ -182,33 +184,33 @@ def _early(run: Run, pixels, steps: int) -> dict:
     arrays = {"early": np.array([label for label, _ in early], dtype=str)}
     for label, layer in early:
         found = filters.responses(model, layer, pixels)
-        median, strongest = found.activation.median(0).values, found.activation.amax(0)
         number = found.activation.shape[1]
         which = np.linspace(0, number - 1, min(SHOWN, number)).astype(int)
-        arrays[f"{label}_filters"], reached = which, []
+        real = found.activation[:, which].numpy()
+        median, strongest = np.median(real, 0), real.max(0)
+        reached = []
         for prior in _priors(run, pixels, found.field.box(found.field.middle[0])).values():
             optima = filters.maximise(model, layer, which, prior, steps=steps)
             arrays[label] = grey(optima.pictures, run.config["scale"])
             own = _own_activation(run, layer, which, arrays[label])
-            reached.append((own - median[which].numpy()) / (strongest - median)[which].numpy())
-        arrays[f"{label}_reached"] = np.stack(reached)
+            reached.append((own - median) / (strongest - median))
+        arrays[f"{label}_filters"], arrays[f"{label}_reached"] = which, np.stack(reached)
     return arrays
 
 
 def _outputs(run: Run, pixels, steps: int) -> dict:
     """The faces that drive each output furthest, and how far."""
-    model, whole = run.model(), (slice(None), slice(None))
-    optima = filters.maximise_logits(
-        model, prior=_priors(run, pixels, whole)["spectrum"], steps=steps
-    )
+    model = run.model()
+    prior = _priors(run, pixels, (slice(None), slice(None)))["spectrum"]
+    optima = filters.maximise_logits(model, prior=prior, steps=steps)
     pictures = grey(optima.pictures, run.config["scale"])
     with torch.no_grad():
         logits = model(run.scale(pictures)).diagonal()
-        faces = torch.cat([model(part) for part in pixels.split(128)]).amax(0)
+        strongest = torch.cat([model(part) for part in pixels.split(128)]).amax(0)
     return {
         "outputs": pictures,
         "outputs_logit": logits.numpy(),
-        "outputs_strongest": faces.numpy(),
+        "outputs_strongest": strongest.numpy(),
     }
 
 
@@ -263,10 +265,15 @@ def held_back(reached: pd.DataFrame) -> list[str]:
     return list(reached.columns[reached.loc["power spectrum"] < 1])
 
 
+def _ranked(table: np.ndarray) -> np.ndarray:
+    """A copy in which what is undefined comes last."""
+    return np.nan_to_num(table, nan=-np.inf)
+
+
 def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
     """A row a filter: the class it responds to most, η², how far it goes, who misses it."""
     names = np.array(classes)
-    tuning, fall = (np.nan_to_num(card[key], nan=-np.inf) for key in ("tuning", "logit_fall"))
+    tuning, fall = _ranked(card["tuning"]), _ranked(card["logit_fall"])
     return pd.DataFrame({
         "responds to": names[tuning.argmax(1)],
         "tuning": tuning.max(1),
@@ -281,10 +288,8 @@ def by_filter(card: dict, classes: tuple[str, ...]) -> pd.DataFrame:
 
 def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFrame:
     """A row a class: the filters most tuned to it, and those whose zeroing costs it most."""
-    tuned, missed = (
-        np.argsort(-np.nan_to_num(card[key], nan=-np.inf), axis=0, kind="stable")[:most]
-        for key in ("tuning", "logit_fall")
-    )
+    tuned = np.argsort(-_ranked(card["tuning"]), axis=0, kind="stable")[:most]
+    missed = np.argsort(-_ranked(card["logit_fall"]), axis=0, kind="stable")[:most]
     every = np.arange(len(classes))
     return pd.DataFrame({
         "most tuned": [", ".join(map(str, column)) for column in tuned.T],
@@ -298,13 +303,13 @@ def by_class(card: dict, classes: tuple[str, ...], most: int = 3) -> pd.DataFram
 
 def sheet_order(card: dict) -> np.ndarray:
     """All filters by the class that they respond to most, the most tuned first: (f,)."""
-    tuning = np.nan_to_num(card["tuning"], nan=-np.inf)
+    tuning = _ranked(card["tuning"])
     return np.lexsort((-tuning.max(1), tuning.argmax(1)))
 
 
 def closer(card: dict) -> list[int]:
     """For each class the filter most tuned to it, no filter twice."""
-    tuning, picked = np.nan_to_num(card["tuning"], nan=-np.inf), []
+    tuning, picked = _ranked(card["tuning"]), []
     for k in range(tuning.shape[1]):
         picked.append(int(tuning[:, k].argmax()))
         tuning[picked[-1]] = -np.inf

@@ -21,13 +21,11 @@ SHOWN = ("gradient", "SmoothGrad", "integrated gradients (blurred)", "Grad-CAM",
          "occlusion (blurred)")  # fmt: skip
 
 
-def planted_shortcut(
-    run: Run, faces: synthetic.SyntheticFaces, most: int = MOST
-) -> dict[str, np.ndarray]:
+def planted_shortcut(run: Run, faces: synthetic.SyntheticFaces) -> dict[str, np.ndarray]:
     """Use of the mark, and what each method of ``evaluation.METHODS`` shows of it.
 
     The truth needs no map: the same test faces are drawn with and without the mark. The maps
-    are of the first ``most`` marked test faces, for the marked class.
+    are of the first ``MOST`` marked test faces, for the marked class.
 
     Returns:
         Of the two networks, the control first: ``recall`` (2, 2): network × (with mark,
@@ -61,7 +59,7 @@ def planted_shortcut(
         "recall": _read_as(k, pair, (always, bare)),
         "mistaken": _read_as(k, pair, (planted, away)),
         "fall": fall,
-        **_maps_of_mark(pair, always[:most], int(fall[1, :most].argmax())),
+        **_maps_of_mark(pair, always[:MOST], int(fall[1, :MOST].argmax())),
     }
 
 
