@@ -174,6 +174,16 @@ def importance(name, model, images, target):
 # ---- scores against a mask --------------------------------------------------------------------
 
 
+def applicable(names, model, images) -> list[str]:
+    """Those methods that can explain this network: guided backprop, say, needs a ReLU."""
+    found = []
+    for name in names:
+        with contextlib.suppress(ValueError):
+            importance(name, model, images[:1], 0)
+            found.append(name)
+    return found
+
+
 def expressive_mask(faces: synthetic.SyntheticFaces, classes) -> np.ndarray:
     """bool (n, 48, 48): pixels that change visibly when the label's action units go to rest."""
     mask = np.zeros(faces.images.shape, bool)

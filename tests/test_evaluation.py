@@ -401,3 +401,12 @@ def test_bad_input_gives_one_clear_line(linear):
         evaluation.deletion(linear, faces(), 0, MAPS[:1])
     with pytest.raises(ValueError, match="steps must be"):
         evaluation.insertion(linear, faces(), 0, faces(), steps=0)
+
+
+def test_a_method_that_a_network_does_not_allow_is_left_out():
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Flatten(), nn.Linear(2 * 46 * 46, 3))
+    names = ["gradient", "guided backprop", "Grad-CAM"]
+    x = torch.randn(1, 1, 48, 48)
+    assert evaluation.applicable(names, plain, x) == ["gradient", "Grad-CAM"]
+    plain[1] = nn.ReLU()
+    assert evaluation.applicable(names, plain, x) == names

@@ -19,7 +19,7 @@ FEW = 16  # faces on which the two scores that take many maps a face are measure
 def method_scores(
     run: Run, faces: synthetic.SyntheticFaces, n: int = FACES, few: int = FEW
 ) -> dict[str, np.ndarray]:
-    """Every method of ``evaluation.METHODS`` on the first ``n`` test faces with an expression.
+    """Every method of ``evaluation.METHODS`` that the network allows, on the first ``n`` test faces with an expression.
 
     Each network, the run's own and those of other seeds as far as they are here (k in all), is
     scored on the same faces. The logit explained is the label's, right or wrong. ``cascading``
@@ -39,8 +39,9 @@ def method_scores(
     usable = np.flatnonzero(masks.any((1, 2)))[:n]
     chosen, masks = test[usable], masks[usable]
     trained = with_seeds(run)
+    methods = evaluation.applicable(evaluation.METHODS, run.model(), run.scale(chosen.images[:1]))
     found = [
-        [_scored(name, network, seed, chosen, masks, few) for name in evaluation.METHODS]
+        [_scored(name, network, seed, chosen, masks, few) for name in methods]
         for seed, network in enumerate(trained)
     ]
     arrays = {
@@ -48,7 +49,7 @@ def method_scores(
         for key in ("values", "untrained", "cascade")
     }
     return arrays | {
-        "methods": np.array(list(evaluation.METHODS)),
+        "methods": np.array(methods),
         "scores": np.array(evaluation.ALL_SCORES),
         "seeds": np.array([network.config["recipe"]["seed"] for network in trained]),
         "accuracy": np.array([n.metrics["PrivateTest"]["accuracy"] for n in trained]),

@@ -22,7 +22,7 @@ SHOWN = ("gradient", "SmoothGrad", "integrated gradients (blurred)", "Grad-CAM",
 
 
 def planted_shortcut(run: Run, faces: synthetic.SyntheticFaces) -> dict[str, np.ndarray]:
-    """Use of the mark, and what each method of ``evaluation.METHODS`` shows of it.
+    """Use of the mark, and what each method that the network allows shows of it.
 
     The truth needs no map: the same test faces are drawn with and without the mark. The maps
     are of the first ``MOST`` marked test faces, for the marked class.
@@ -91,16 +91,18 @@ def _maps_of_mark(pair, faces, pick: int) -> dict[str, np.ndarray]:
     box = np.zeros((len(faces), 48, 48), bool)
     box[:, *synthetic.MARK] = True
     labels = torch.from_numpy(faces.labels)
+    of = pair[0].model(), pair[0].scale(faces.images)
+    methods = evaluation.applicable(evaluation.METHODS, *of)
     mass, pointing, shown = [], [], []
     for network in pair:
         of = network.model(), network.scale(faces.images), labels
-        maps = {name: evaluation.importance(name, *of) for name in evaluation.METHODS}
+        maps = {name: evaluation.importance(name, *of) for name in methods}
         pointing.append([evaluation.pointing_game(m, box).numpy() for m in maps.values()])
         inside = [evaluation.relevance_mass(m, box).nan_to_num(box.mean()) for m in maps.values()]
         mass.append([share.numpy() for share in inside])
         shown.append([maps[name][pick, 0].numpy() for name in SHOWN])
     return {
-        "methods": np.array(list(evaluation.METHODS)),
+        "methods": np.array(methods),
         "shown": np.array(SHOWN),
         "face": faces.images[pick],
         "mass": np.array(mass, np.float16),
