@@ -748,7 +748,7 @@ def report_stamp_damaged(place):
     """report: build/RUN/stamp.json is garbage → everything is made anew"""
     root = project(place)
     assert report(root)[0] == 0
-    for garbage in ('{"chapters": [1', "[]", '{"chapters": 3}'):
+    for garbage in ('{"files": [1', "[]", '{"files": 3}'):
         (root / "build/tiny/stamp.json").write_text(garbage)
         assert report(root)[0] == 0
         whole(root)

@@ -14,6 +14,7 @@ from fer_utils.runs import Run, RunError
 from fer_utils.train import Recipe
 
 CLASSES, STEPS = 7, 3
+HALF_A_TONE = cards.LEVEL / 2 + 1e-3  # pictures are stored in steps of LEVEL
 whole = pytest.mark.whole
 
 
@@ -59,52 +60,37 @@ def test_the_figures_of_a_card_are_those_of_the_held_out_faces(run, card, seen):
 
 
 @whole
-def test_each_untrained_network_is_asked_the_same(run, card, seen):
+def test_each_untrained_network_is_asked_the_same_and_keeps_nothing_of_the_trained_one(
+    run, card, seen
+):
     faces, pixels, _ = seen
-    for row, seed in zip(card["eta_squared_untrained"], cards.UNTRAINED, strict=True):
-        a = filters.responses(cards.untrained(run.model(), seed), None, pixels).activation
+    networks = [cards.untrained(run.model(), seed) for seed in cards.UNTRAINED]
+    for row, network in zip(card["eta_squared_untrained"], networks, strict=True):
+        a = filters.responses(network, None, pixels).activation
         assert np.allclose(row, filters.eta_squared(a, faces.labels), atol=1e-3)
-    assert card["action_units_untrained"].shape == (len(cards.UNTRAINED), 128)
+        assert not torch.equal(network.layer4[0].weight, run.model().layer4[0].weight)
+        assert network.layer4[2].running_mean.eq(0).all()
+    assert not torch.equal(networks[0].layer4[0].weight, networks[1].layer4[0].weight)
 
 
 @whole
-@pytest.mark.parametrize("kind", cards.KINDS)
-def test_an_activation_is_that_of_the_picture_as_stored(run, card, kind):
-    pictures = card[kind]
-    assert pictures.dtype == np.uint8 and pictures.shape == (128, 40, 40)
-    assert ((pictures % cards.LEVEL == 0) | (pictures == 255)).all()
-    own = filters.activation(run.model(), None, run.scale(pictures)).diagonal()
-    assert np.allclose(card[f"{kind}_activation"], own, atol=1e-4)
-
-
-@whole
-def test_optima_go_where_they_should(card):
-    assert (card["free_activation"] > card["median"]).all()
-    assert (card["negative_activation"] < card["median"]).mean() > 0.95  # three steps only
+def test_an_activation_is_that_of_the_picture_as_stored(run, card):
+    for kind in cards.KINDS:
+        pictures = card[kind]
+        assert pictures.dtype == np.uint8 and pictures.shape == (128, 40, 40)
+        own = filters.activation(run.model(), None, run.scale(pictures)).diagonal()
+        assert np.allclose(card[f"{kind}_activation"], own, atol=1e-4), kind
 
 
 @whole
 def test_the_mean_patch_is_the_mean_of_the_strongest_crops(run, card, seen):
     faces, pixels, found = seen
-    assert card["averaged"] == max(1, len(faces) // 10)
-    crops = filters.top_patches(
-        run.model(), None, pixels, [0, 77], int(card["averaged"]), found=found
-    )
+    count = max(1, len(faces) // 10)
+    crops = filters.top_patches(run.model(), None, pixels, [0, 77], count, found=found)
     scale = run.config["scale"]
     grey = 255 * (crops.pixels.mean(1)[:, 0].numpy() * scale["sd"] + scale["mean"])
     gap = np.abs(card["mean_patch"][[0, 77]] - grey).max()
-    assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone: it is stored in steps of LEVEL
-
-
-@whole
-def test_an_untrained_network_keeps_nothing_of_the_trained_one(run):
-    before = copy.deepcopy(run.model().state_dict())
-    first, again, other = (cards.untrained(run.model(), seed) for seed in (1, 1, 2))
-    weights = [net.layer4[0].weight for net in (first, again, other, run.model())]
-    assert torch.equal(weights[0], weights[1])
-    assert not any(torch.equal(weights[0], weight) for weight in weights[2:])
-    assert first.layer4[2].running_mean.eq(0).all() and first.layer4[2].running_var.eq(1).all()
-    assert all(torch.equal(before[key], value) for key, value in run.model().state_dict().items())
+    assert card["averaged"] == count and gap <= HALF_A_TONE
 
 
 def test_inactive_filters_and_duplicates_by_hand():
@@ -116,19 +102,14 @@ def test_inactive_filters_and_duplicates_by_hand():
 
 
 @whole
-@pytest.mark.parametrize(
-    ("label", "layer", "size"), [("conv2", "layer2.0", 10), ("conv3", "layer3.0", 20)]
-)
-def test_earlier_layers_optima_are_measured_against_their_patches(
-    run, card, seen, label, layer, size
-):
-    which, pictures = card[f"{label}_filters"], card[label]
-    assert pictures.shape == (12, size, size) and len(set(which.tolist())) == 12
-    found = filters.responses(run.model(), layer, seen[1]).activation
-    own = filters.activation(run.model(), layer, run.scale(pictures))[range(12), which]
+def test_earlier_layers_optima_are_measured_against_their_patches(run, card, seen):
+    which, pictures = card["conv3_filters"], card["conv3"]
+    assert pictures.shape == (12, 20, 20) and len(set(which.tolist())) == 12
+    found = filters.responses(run.model(), "layer3.0", seen[1]).activation
+    own = filters.activation(run.model(), "layer3.0", run.scale(pictures))[range(12), which]
     median, strongest = found.median(0).values[which], found.amax(0)[which]
     wanted = (own - median) / (strongest - median)
-    assert np.allclose(card[f"{label}_reached"][1], wanted, atol=1e-3)
+    assert np.allclose(card["conv3_reached"][1], wanted, atol=1e-3)
     assert card["early"].tolist() == ["conv2", "conv3"]
 
 
@@ -159,14 +140,11 @@ def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkey
     card = cards.filter_cards(run, few_faces, steps=1)
     assert 7 in card["inactive"] and card["sd"][7] == 0 and card["eta_squared"][7] == 0
     assert np.isnan(cards.normalised(card, "free")[7]) and np.isnan(card["tuning"][7]).all()
-    assert not cards.selective(card)[:, 7].any()
-    assert len(cards.by_filter(card, run.classes)) == 128 and 7 not in cards.closer(card)
+    assert 7 not in cards.closer(card)
     shown = {"optimum": (card["free"], cards.normalised(card, "free"))}
     rows = dict(zip(run.classes, range(7, 14), strict=True))
     drawn = draw.closer_look(shown, card["tuning"], card["logit_fall"], rows)
     assert "a undefined" in [ax.get_xlabel() for ax in drawn.axes]
-    draw.filter_sheet({"optimum": card["free"]} | {"mean": card["mean_patch"]},
-                      cards.sheet_order(card), [None] * 128, run.classes)  # fmt: skip
 
 
 @whole
@@ -177,7 +155,7 @@ def test_patches_are_cut_from_the_faces_given(run, few_faces):
     crops = [faces.images[:, r : r + 40, c : c + 40].astype(int) for r in (0, 8) for c in (0, 8)]
     for patch in np.concatenate(list(rows[9].values())):
         gap = np.abs(np.concatenate(crops) - patch).max((1, 2)).min()
-        assert gap <= cards.LEVEL / 2 + 1e-3  # half a tone
+        assert gap <= HALF_A_TONE
 
 
 def few_cards(**changes):
@@ -209,12 +187,10 @@ def test_selective_is_above_95_of_100_untrained_filters():
     assert cards.selective(at_the_limit).tolist() == [[False, True, False, False]]
 
 
-@pytest.mark.parametrize(
-    ("selective", "verdict"), [(51, "most"), (50, "some"), (16, "some"), (15, "none"), (5, "none")]
-)
-def test_the_verdict_counts_selective_filters(selective, verdict):
-    found = np.where(np.arange(100) < selective, 0.9, 0)
-    assert cards.verdict(few_cards(eta_squared=found)) == verdict
+def test_the_verdict_counts_selective_filters():
+    for selective, verdict in ((51, "most"), (50, "some"), (16, "some"), (15, "none")):
+        found = np.where(np.arange(100) < selective, 0.9, 0)
+        assert cards.verdict(few_cards(eta_squared=found)) == verdict
 
 
 def test_a_prior_holds_back_a_layer_whose_median_optimum_stays_below_the_best_patch():

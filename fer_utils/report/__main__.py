@@ -89,28 +89,31 @@ def make(options: argparse.Namespace, root: Path, chapters: list[Path], folder: 
     tell_faces(run)
     if options.no_faces:
         options.data = options.votes = None
-    stamp = fingerprint.Stamp(folder / "stamp.json")
-    around = fingerprint.surroundings(root, options.run, options.data, options.votes)
-    keys = {path.name: fingerprint.digest(around, fingerprint.notebook(path)) for path in chapters}
+    stamp = fingerprint.Stamp(folder)
+    inputs = fingerprint.inputs(root, options.run, options.data, options.votes)
+    keys = {path.name: fingerprint.digest(inputs, fingerprint.notebook(path)) for path in chapters}
     executed = [folder / "notebooks" / path.name for path in chapters]
     old = [path.name for path in executed if not stamp.holds(path, keys[path.name])]
     if old:
+        from fer_utils.report.execute import execute
+
         # Backwards, since the later chapters compute more.
-        execute_chapters([path for path in reversed(chapters) if path.name in old], folder, options,
-                         lambda name: stamp.add(folder / "notebooks" / name, keys[name]))  # fmt: skip
+        waiting = [path for path in reversed(chapters) if path.name in old]
+        execute(waiting, folder, options, lambda path: stamp.add([path], keys[path.name]))
 
     module = fingerprint.tree(TEMPLATES.parent)
     key = fingerprint.digest(keys, module, revision.commit(root), options.code)
-    pages = f"{short(folder / 'report.pdf')} and {short(folder / 'html' / 'index.html')}"
-    if stamp.pages == key and all((folder / name).is_file() for name in stamp.files):
-        print(f"{pages} are up to date")
+    names = [f"html/{path.stem}.{kind}" for path in chapters for kind in ("html", "ipynb")]
+    pages = [folder / name for name in (*names, "html/index.html", "report.pdf")]
+    told = f"{short(folder / 'report.pdf')} and {short(folder / 'html' / 'index.html')}"
+    if all(stamp.holds(page, key) for page in pages):
+        print(f"{told} are up to date")
         return 0
     start = time.monotonic()
-    made = render_pages(executed, folder, options.code)
-    write_all(made)
-    stamp.pages = key
-    stamp.replace_files([*made, *executed])
-    print(f"{pages} made in {time.monotonic() - start:.1f} s")
+    write_all(render_pages(executed, folder, options.code))
+    stamp.add(pages, key)
+    stamp.remove_all_but([*pages, *executed])
+    print(f"{told} made in {time.monotonic() - start:.1f} s")
     return 0
 
 
@@ -120,21 +123,20 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
     Returns:
         the exit status of the first step that failed, else 0.
     """
-    given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
-    environment = os.environ | {name: str(path) for name, path in given.items() if path}
     whole, original = fingerprint.is_whole(run), run / "variants" / "original"
-    steps = []
-    if not whole:
-        steps.append(["train", "--run", run.name, *options.training])
-    if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
-        other = ["--variant", "original", "--recipe", "original"]
-        steps.append(["train", "--run", run.name, *other, *options.training])
-    lacking = []
+    train = ["train", "--run", run.name]
+    steps, lacking = [], []
     if whole:
         check_made(run, options)
         lacking = missing(run)
+    else:
+        steps.append([*train, *options.training])
+    if not fingerprint.is_whole(original) and (original.is_dir() or not whole):
+        steps.append([*train, "--variant", "original", "--recipe", "original", *options.training])
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
+    given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
+    environment = os.environ | {name: str(path) for name, path in given.items() if path}
     for step in steps:
         print(f"  {' '.join(step)}", flush=True)
         command = [sys.executable, "-m", f"fer_utils.{step[0]}", *step[1:]]
@@ -174,43 +176,23 @@ def tell_faces(run: Path) -> None:
     print("  " + "\n    ".join(told))
 
 
-def execute_chapters(chapters: list[Path], folder: Path, options, done) -> None:
-    """Execute chapters in their order; ``done(name)`` is called after each."""
-    from fer_utils.report.execute import execute
-
-    os.environ |= {  # the chapters' kernels find it there
-        "FER_DATA": str(options.data or ""),
-        "FER_VOTES": str(options.votes or ""),
-        "FER_FIGURES": str(folder / "figures"),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    }
-    if options.jobs > 1:
-        os.environ["OMP_NUM_THREADS"] = "1"
-    real_faces = bool(options.data)
-    target = folder / "notebooks"
-    execute(chapters, target, options.run, real_faces, options.jobs, options.limit, done)
-
-
 def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, bytes]:
     """Every page, in memory: file -> content."""
     import nbformat
 
     from fer_utils.report import render
 
-    shared = render.surroundings(executed, nbformat.read(executed[0], as_version=4))
+    book = render.read_book(executed, nbformat.read(executed[0], as_version=4))
     html, typst = render.FerHTMLExporter(), render.FerTypstExporter()
     made, chapters = {}, []
     for path in executed:
-        page, _ = html.from_filename(str(path), dict(shared))
-        source, found = typst.from_filename(str(path), dict(shared))
-        chapters.append(found["chapter"] | {"source": source, "files": found["figure_files"]})
+        page, _ = html.from_filename(str(path), {"book": book})
+        _, found = typst.from_filename(str(path), {"book": book})
+        chapters.append(found["chapter"])
         made[folder / "html" / f"{path.stem}.html"] = page.encode()
         made[folder / "html" / path.name] = path.read_bytes()
-        if faults := found["chapter"]["faults"]:
-            print(f"  {path.stem}: the answer has {', '.join(faults)}")
-    front, foot = shared["front"], shared["foot"]
-    made[folder / "html" / "index.html"] = html.index(chapters, front, foot).encode()
-    made[folder / "report.pdf"] = render.compile_pdf(chapters, front, foot, code)
+    made[folder / "html" / "index.html"] = html.index(chapters, book).encode()
+    made[folder / "report.pdf"] = render.compile_pdf(chapters, book, code)
     return made
 
 

@@ -12,19 +12,13 @@ import sys
 import nbformat
 
 from fer_utils.commandline import run_command
-from fer_utils.report import ROOT, ReportError, fingerprint
-from fer_utils.report.notebook import answer_outputs, heading
+from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint
+from fer_utils.report.notebook import find_answer, heading
 
 CHOSEN = (
     "00_mean_faces", "02_history", "03_matrices", "04_class_maps", "04_scores", "05_sheet",
 )  # fmt: skip
 SHEET = "synthetic_faces"  # drawn here: no stored notebook shows single faces
-OVERVIEW = """# What does a small CNN see when it reads a face, and how do we know?
-
-Each chapter asks one question and answers it with what it has computed. Open one and choose
-*Run → Run All Cells*: every chapter runs alone, from top to bottom. `RUN` in its first code cell
-says whose network it is about. Chapters 3, 4 and 5 end on a panel: choose, and see.
-"""
 
 
 def stored() -> dict[str, bytes]:
@@ -41,17 +35,14 @@ def stored() -> dict[str, bytes]:
 
 def overview() -> str:
     """notebooks/README.md: the stored chapters' questions and answers."""
-    parts = [OVERVIEW]
+    parts = []
     for path in fingerprint.chapters(ROOT / "notebooks"):
-        stored_notebook = nbformat.read(path, as_version=4)
-        title = heading(stored_notebook.cells[0].source, path.stem)
-        answer = answer_outputs(stored_notebook)[0].data["text/markdown"]
-        parts.append(f"## [{int(path.stem[:2])} · {title}]({path.name})\n\n{answer}\n")
-    parts.append(
-        "*These answers are the stored ones; `make figures` collects them. What they say of "
-        "voters is computed from the FER+ votes, © Microsoft Corporation, MIT licence.*\n"
-    )
-    return "\n".join(parts)
+        chapter = nbformat.read(path, as_version=4)
+        title = heading(chapter.cells[0].source, path.stem)
+        answer, _ = find_answer(chapter, path.stem)
+        parts.append(f"## [{int(path.stem[:2])} · {title}]({path.name})\n\n{answer}")
+    text = (TEMPLATES / "overview.md").read_text("utf-8")
+    return text.replace("{chapters}", "\n\n".join(parts))
 
 
 def sheet() -> bytes:

@@ -25,7 +25,7 @@ def digest(*parts: object) -> str:
 
 
 def content(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:24]
 
 
 def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
@@ -36,7 +36,7 @@ def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob(pattern)):
         inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
+        hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
         if path.is_file() and not hidden:
             found[inside.as_posix()] = content(path)
     return found
@@ -61,7 +61,7 @@ def is_whole(run: Path) -> bool:
     return (run / "metrics.json").is_file()  # written last
 
 
-def surroundings(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
+def inputs(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
     """What every chapter depends on: module, runs, data, the reader's network, packages.
 
     Data are known by path, size and time: to read 300 MB takes longer than all the rest.
@@ -98,44 +98,33 @@ def read_json(path: Path):
 
 
 class Stamp:
-    """build/RUN/stamp.json: what the last call wrote there, and from what.
+    """build/RUN/stamp.json: every file written there -> what it was made from, its own hash."""
 
-    Attributes:
-        chapters: name -> what it was made from, and the hash of what was made.
-        pages: what the pages were made from.
-        files: everything that was written, relative to the folder. No other file is ever removed.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.chapters: dict[str, list[str]] = {}
-        self.pages = ""
-        self.files: list[str] = []
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.files: dict[str, list[str]] = {}
         with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable: all is made anew
-            stored = json.loads(path.read_text("utf-8"))
-            names = ("chapters", "pages", "files")
-            self.chapters, self.pages, self.files = (stored[name] for name in names)
+            self.files = dict(json.loads((folder / "stamp.json").read_text("utf-8"))["files"])
 
-    def holds(self, executed: Path, key: str) -> bool:
-        """Whether an executed notebook lies there as it was made, from what it would be made of."""
-        known = self.chapters.get(executed.stem)
-        return executed.is_file() and known == [key, content(executed)]
+    def holds(self, path: Path, key: str) -> bool:
+        """Whether a file lies there as it was written, made from ``key``."""
+        known = self.files.get(path.relative_to(self.folder).as_posix())
+        return path.is_file() and known == [key, content(path)]
 
-    def add(self, executed: Path, key: str) -> None:
-        self.chapters[executed.stem] = [key, content(executed)]
+    def add(self, paths: list[Path], key: str) -> None:
+        for path in paths:
+            self.files[path.relative_to(self.folder).as_posix()] = [key, content(path)]
         self.write()
 
-    def replace_files(self, written: list[Path]) -> None:
-        """Remove what an earlier call wrote and this one did not; remember what this one wrote."""
-        folder = self.path.parent
-        now = [path.relative_to(folder).as_posix() for path in written]
-        for name in set(self.files) - set(now):
-            (folder / name).unlink(missing_ok=True)
-        self.files = now
+    def remove_all_but(self, paths: list[Path]) -> None:
+        """Remove what an earlier call wrote and this one did not; no other file is touched."""
+        kept = {path.relative_to(self.folder).as_posix() for path in paths}
+        for name in self.files.keys() - kept:
+            (self.folder / name).unlink(missing_ok=True)
+            del self.files[name]
         self.write()
 
     def write(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        stored = {"chapters": self.chapters, "pages": self.pages, "files": self.files}
-        partial.write_text(json.dumps(stored, indent=1))
-        os.replace(partial, self.path)
+        partial = self.folder / "stamp.partial"
+        partial.write_text(json.dumps({"files": self.files}, indent=1))
+        os.replace(partial, self.folder / "stamp.json")

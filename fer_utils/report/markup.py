@@ -1,7 +1,8 @@
 """Markdown, formulas and tables for both pages: pandoc reads them, typst draws the formulas.
 
 In HTML a formula is an inline SVG drawn by the engine that sets the PDF, so it looks the same
-everywhere and needs neither script nor font; MathML stands beside it for screen readers.
+everywhere and needs neither script nor font; MathML stands beside it for screen readers. (MathML
+alone was tried: its look hangs on the reader's fonts, and is poor on a plain Linux.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import html
 import json
 import re
 import subprocess
+from itertools import zip_longest
 
 from fer_utils.report import TEMPLATES, ReportError
 
@@ -23,8 +25,8 @@ MATH = re.compile(
     r".*?</math>",
     re.DOTALL,
 )
-PAGE, CHARACTER, GAP = 453, 3.5, 12  # points: text width, and of the smallest size in tables
-NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|NaN|–|—|", re.IGNORECASE)
+NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|–|—|", re.IGNORECASE)
+LONG = 24  # characters: a longer cell may wrap
 
 
 def pandoc(text: str, to: str) -> str:
@@ -40,11 +42,11 @@ def pandoc(text: str, to: str) -> str:
     return done.stdout
 
 
-def convert(sources: list[str], where: list[str], to: str) -> list[str]:
+def convert(sources: list[str], places: list[str], to: str) -> list[str]:
     """Each piece of Markdown as ``html`` or ``typst``, all in one call of pandoc.
 
     Raises:
-        ReportError: one can't be converted; the message begins with its place in ``where``.
+        ReportError: one can't be converted; the message begins with its place.
     """
     # Formulas on one line: in Markdown a line that opens with '-' or '+' would begin a list.
     sources = [
@@ -54,7 +56,7 @@ def convert(sources: list[str], where: list[str], to: str) -> list[str]:
     try:
         whole = pandoc(f"\n\n{CUT}\n\n".join(sources), to)
     except ReportError:
-        for place, source in zip(where, sources, strict=True):
+        for place, source in zip(places, sources, strict=True):
             try:
                 pandoc(source, to)
             except ReportError as error:
@@ -62,15 +64,15 @@ def convert(sources: list[str], where: list[str], to: str) -> list[str]:
         raise
     pieces = re.split(rf"\n?(?:<p>)?{CUT}(?:</p>)?\n?", whole)
     if len(pieces) != len(sources):
-        raise ReportError("a Markdown cell leaves a code fence or a formula open")
+        raise ReportError(f"{places[0]} ff.: a code fence or a formula is left open")
     if to == "html":
-        for place, piece in zip(where, pieces, strict=True):
+        for place, piece in zip(places, pieces, strict=True):
             check_formulas(piece, place)
     return [piece.strip() for piece in pieces]
 
 
 def check_formulas(piece: str, place: str) -> None:
-    bare = re.sub(r"<(math|code|pre)\b.*?</\1>", "", piece, flags=re.DOTALL)
+    bare = re.sub(r"<(math|code|pre|table)\b.*?</\1>", "", piece, flags=re.DOTALL)
     if left := re.search(r"[^\s<>]*(?:\$|\\[A-Za-z(\[])[^\s<>]*", bare):
         raise ReportError(
             f"{place}: {left[0]!r} is left of a formula that was not recognised; "
@@ -78,111 +80,70 @@ def check_formulas(piece: str, place: str) -> None:
         )
 
 
-# -- formulas -----------------------------------------------------------------------------------
-
-
 def draw_formulas(pieces: list[str]) -> tuple[list[str], str]:
     """HTML pieces with every formula drawn, and the SVG symbols of the glyphs that they share."""
-    formulas = list(dict.fromkeys(key for piece in pieces for key in MATH.findall(piece)))
-    drawn, symbols = draw(formulas)
-
-    def replaced(found: re.Match) -> str:
-        return drawn[found.groups()].replace("⁂", found[0])
-
-    return [MATH.sub(replaced, piece) for piece in pieces], "".join(symbols.values())
-
-
-def draw(formulas: list[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """Each formula (display, escaped TeX) as HTML with a gap for its MathML; and the glyphs."""
     import typst
 
+    formulas = list(dict.fromkeys(MATH.findall("\n".join(pieces))))  # (display, escaped TeX)
     if not formulas:
-        return {}, {}
+        return pieces, ""
     mark = {"block": "$$", "inline": "$"}
     lines = [f"{mark[kind]}{html.unescape(tex)}{mark[kind]}" for kind, tex in formulas]
     preamble = (TEMPLATES / "fer-html" / "formulas.typ").read_text("utf-8")
     source = (preamble + pandoc("\n\n".join(lines), "typst")).encode()
     pages = typst.compile(source, format="svg", ignore_system_fonts=True)
+    pages = pages if isinstance(pages, list) else [pages]
     sizes = typst.query(source, "<size>", field="value", ignore_system_fonts=True)
     drawn, symbols = {}, {}
-    pages = pages if isinstance(pages, list) else [pages]
-    for key, page, (wide, high, deep) in zip(formulas, pages, json.loads(sizes), strict=True):
+    for formula, page, size in zip(formulas, pages, json.loads(sizes), strict=True):
         svg = page.decode()
         found = re.finditer(r'<symbol id="(\w+)".*?</symbol>', svg, re.DOTALL)
         symbols |= {symbol[1]: symbol[0] for symbol in found}
-        svg = re.sub(r"<defs>.*?</defs>| xmlns[:\w]*=\"[^\"]*\"", "", svg, flags=re.DOTALL)
-        svg = svg.replace("xlink:href", "href").replace(' fill="#000000" fill-rule="nonzero"', "")
-        style = f"width:{wide / 10:.3f}em;height:{high / 10:.3f}em"
-        style += f";vertical-align:{-deep / 10:.3f}em" if key[0] == "inline" else ""
-        size = f'style="{style}" aria-hidden="true"'
-        svg = re.sub(r'width="[^"]*" height="[^"]*"', size, svg, count=1)
-        focus = ' tabindex="0"' if wide > 200 else ""
-        drawn[key] = f'<span class="math {key[0]}"{focus}>{svg}<span class="unseen">⁂</span></span>'
-    return drawn, symbols
+        drawn[formula] = inline_svg(svg, formula[0], *size)
+
+    def with_drawing(found: re.Match) -> str:
+        return drawn[found.groups()].replace("⁂", found[0])
+
+    return [MATH.sub(with_drawing, piece) for piece in pieces], "".join(symbols.values())
 
 
-# -- tables -------------------------------------------------------------------------------------
+def inline_svg(svg: str, kind: str, width: float, height: float, depth: float) -> str:
+    """A page of typst's as part of a line of text, sizes in points of 10 to the em; ⁂: its MathML."""
+    svg = re.sub(r"<defs>.*?</defs>| xmlns[:\w]*=\"[^\"]*\"", "", svg, flags=re.DOTALL)
+    svg = svg.replace("xlink:href", "href").replace(' fill="#000000" fill-rule="nonzero"', "")
+    style = f"width:{width / 10:.3f}em;height:{height / 10:.3f}em"
+    if kind == "inline":
+        style += f";vertical-align:{-depth / 10:.3f}em"
+    size = f'style="{style}" aria-hidden="true"'
+    svg = re.sub(r'width="[^"]*" height="[^"]*"', size, svg, count=1)
+    focus = ' tabindex="0"' if width > 200 else ""  # it may scroll
+    return f'<span class="math {kind}"{focus}>{svg}<span class="unseen">⁂</span></span>'
 
 
-def table(source: str) -> dict:
-    """A DataFrame's HTML as ``head`` and ``body`` rows of cells, and its columns' ``widths``.
-
-    A cell is a dict: text, head, numeric (its column holds numbers), columns and rows it spans.
-
-    Raises:
-        ReportError: it can't fit the page, whatever wraps.
-    """
+def table(source: str) -> str:
+    """pandas' HTML of a table as Markdown for ``convert``: words alone, numbers to the right, one row of names."""
     from bs4 import BeautifulSoup
 
-    rows, taken, columns = [], set(), {}
-    for y, row in enumerate(BeautifulSoup(source, "html.parser").find("table").find_all("tr")):
-        x = 0
-        rows.append([])
-        for item in row.find_all(["th", "td"]):
-            while (y, x) in taken:
-                x += 1
-            wide, high = (int(item.get(span, 1)) for span in ("colspan", "rowspan"))
-            taken |= {(y + dy, x + dx) for dy in range(high) for dx in range(wide)}
-            text = " ".join(item.get_text().split())
-            cell = {"text": "–" if text == "NaN" else text, "head": item.name == "th",
-                    "columns": wide, "rows": high, "numeric": False}  # fmt: skip
-            rows[-1].append(cell)
-            if wide == 1:
-                columns.setdefault(x, []).append(cell)
-            x += wide
-    head = [row for row in rows if all(cell["head"] for cell in row)]
-    body = [row for row in rows if not all(cell["head"] for cell in row)]
-    for column in columns.values():
-        values = [cell["text"] for cell in column if not cell["head"]]
+    found = BeautifulSoup(source, "html.parser").find("table")
+    found.attrs = {}
+    for cell in found.find_all(["th", "td"]):
+        text = " ".join(cell.get_text().split())
+        cell.string = "–" if text == "NaN" else text
+        if len(text) > LONG:
+            cell["class"] = "long"
+    heads = found.thead.find_all("tr") if found.thead else []
+    if len(heads) > 1:  # pandas writes an index's name in a row of its own
+        pairs = list(zip_longest(heads[-2].find_all("th"), heads[-1].find_all("th")))
+        if all(above and name and not (above.string and name.string) for above, name in pairs):
+            for above, name in pairs:
+                above.string = (above.string or "") + (name.string or "")
+            heads[-1].decompose()
+    rows = [row.find_all(["th", "td"])[::-1] for row in found.find_all("tr")]
+    rows = [row for row in rows if not any(cell.get("colspan") for cell in row)]
+    for column in zip_longest(*rows):  # from the right: on the left a cell may span rows
+        cells = [cell for cell in column if cell]
+        values = [cell.string or "" for cell in cells if cell.name == "td"]
         if values and all(map(NUMBER.fullmatch, values)):
-            for cell in column:
-                cell["numeric"] = True
-    texts = [[cell["text"] for cell in columns[x]] for x in sorted(columns)]
-    return {"head": joined(head), "body": body, "widths": widths(texts)}
-
-
-def widths(columns: list[list[str]]) -> list[str]:
-    """Typst's widths of columns of texts: "auto" where all fit unwrapped, else shares in points."""
-
-    def points(texts: list[str]) -> float:
-        return max(map(len, texts)) * CHARACTER + GAP
-
-    full = [points(column) for column in columns]
-    least = [points([word for text in column for word in text.split(" ")]) for column in columns]
-    if sum(least) > PAGE:
-        raise ReportError(f"a table is wider than the page: {len(columns)} columns; show fewer")
-    if sum(full) <= PAGE:
-        return ["auto"] * len(columns)
-    share = (PAGE - sum(least)) / (sum(full) - sum(least))
-    return [f"{int(a + share * (b - a))}pt" for a, b in zip(least, full, strict=True)]
-
-
-def joined(head: list[list[dict]]) -> list[list[dict]]:
-    """pandas writes an index's name in a last row of its own: put it into the row above."""
-    if len(head) < 2 or len(head[-2]) != len(head[-1]):
-        return head
-    pairs = list(zip(head[-2], head[-1], strict=True))
-    if any(above["text"] and name["text"] for above, name in pairs):
-        return head
-    last = [{**above, "text": above["text"] + name["text"]} for above, name in pairs]
-    return [*head[:-2], last]
+            for cell in cells:
+                cell["style"] = "text-align: right"
+    return f"```dataframe\n{found}\n```"  # for markdown.lua

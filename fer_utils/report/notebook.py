@@ -1,26 +1,17 @@
 """From an executed notebook to one that a template can walk: nbconvert's preprocessors.
 
-In their order (nbconvert's own ``TagRemovePreprocessor`` and others stand between them):
-
-- ``NumberCells``  numbers the cells as in the source notebook
-- ``ReadOutputs``  each output in the one form that pages carry; figures numbered, tables parsed
-- ``ReadChapter``  title and answer -> ``resources["chapter"]``
-- ``SetMarkdown``  all Markdown as HTML or Typst
-
-What can't become a page is refused here: ``ReportError`` with chapter and cell.
+nbconvert's own (hidden cells, empty cells, streams) work between ``number_cells`` and
+``read_chapter``; ``set_markdown`` comes last. What can't become a page is refused here:
+``ReportError`` with chapter and cell.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode, from_dict
-from traitlets import Unicode
 
 from fer_utils.report import ReportError, markup
 
@@ -28,139 +19,54 @@ WORDS, BULLETS, NUMBERS = 60, 3, 6  # at most, in an answer
 VECTOR_LIMIT = 600_000  # bytes: a larger SVG holds more marks than print can show
 
 
-@contextmanager
-def located(resources, cell: NotebookNode | None = None) -> Iterator[None]:
-    """Name the chapter, and the cell, in a ReportError raised meanwhile."""
-    try:
-        yield
-    except ReportError as error:
-        name = resources["metadata"]["name"]
-        text = f"cell {cell.metadata.number}: {error}" if cell else str(error)
-        joint = ", " if text.startswith("cell ") else ": "
-        raise ReportError(f"{name}{joint}{text}") from None
+def number_cells(nb: NotebookNode, resources):
+    """``cell.metadata.place``: chapter and number, from 1 over all cells of the source notebook."""
+    number = 0
+    for cell in nb.cells:
+        number += "injected-parameters" not in cell.metadata.get("tags", ())
+        cell.metadata["place"] = f"{resources['metadata']['name']}, cell {number}"
+    return nb, resources
 
 
-class NumberCells(Preprocessor):
-    """``cell.metadata.number``: from 1 over all cells of the source notebook."""
+def read_chapter(nb: NotebookNode, resources):
+    """Each output in the one form that pages carry, and ``resources["chapter"]``, a dict of
 
-    def preprocess(self, nb, resources):
-        number = 0
-        for cell in nb.cells:
-            number += "injected-parameters" not in cell.metadata.get("tags", ())
-            cell.metadata["number"] = number
-        return nb, resources
-
-
-class ReadOutputs(Preprocessor):
-    """Each output in the one form that pages carry: figure, Markdown, table or printed text.
-
-    A figure's metadata gain ``number`` ("3.1"), ``caption``, ``inches`` and ``file``; a table's
-    output gains ``metadata.table``. ``resources["figure_files"]`` holds the figures' files for print,
-    ``resources["picture"]`` the first PNG.
+    name, number, title, answer (Markdown), code, picture (the first PNG), files (name -> content
+    of the figures for print).
     """
-
-    def preprocess(self, nb, resources):
-        resources["figure_files"] = {}
-        cells = []
-        for cell in nb.cells:
-            with located(resources, cell):
-                if cell.cell_type == "code":
-                    found = (self.read(output, resources) for output in cell.outputs)
-                    cell.outputs = [output for output in found if output]
-            if cells and silent(cells[-1]) and shows_code(cell):
-                cell.source = f"{cells.pop().source}\n\n{cell.source}"
-            cells.append(cell)
-        nb.cells = cells
-        return nb, resources
-
-    def read(self, output, resources) -> NotebookNode | None:
-        if output.output_type == "stream":
-            shown = output.name == "stdout" and output.text.strip()
-            return printed(output.text.strip("\n")) if shown else None
-        if output.output_type == "error":
-            return printed(f"{output.ename}: {output.evalue}")
-        if any("widget-view" in kind for kind in output.data):
-            return None  # pages show the static figure beside it
-        data = {kind: text for kind, text in output.data.items() if "json" not in kind}
-        if "image/png" in data:
-            return self.figure(data["image/png"], output.metadata.get("image/png", {}), resources)
-        if "text/markdown" in data:
-            return display("text/markdown", data["text/markdown"])
-        if "text/latex" in data:
-            return display("text/markdown", f"$${data['text/latex'].strip().strip('$')}$$")
-        if "<table" in data.get("text/html", ""):
-            return display("text/html", "", table=markup.table(data["text/html"]))
-        if set(data) & {"text/html", "image/svg+xml", "image/jpeg"}:
-            kinds = ", ".join(sorted(data))
-            raise ReportError(f"an output of {kinds} can't be set; show a figure or a table")
-        return printed(data["text/plain"]) if data.get("text/plain") else None
-
-    def figure(self, encoded: str, about: dict, resources) -> NotebookNode:
-        png = base64.b64decode(encoded)
-        if not about.get("alt"):
-            raise ReportError("a figure without alt text; give one: show(figure, name, alt='…')")
-        number = f"{int(resources['metadata']['name'][:2])}.{len(resources['figure_files']) + 1}"
-        suffix, content = self.print_version(about["name"], png, resources)
-        resources["figure_files"][f"{number}.{suffix}"] = content
-        resources.setdefault("picture", "".join(encoded.split()))
-        facts = {
-            "number": number, "file": f"{number}.{suffix}", "alt": about["alt"],
-            "caption": about.get("caption") or about["alt"], "inches": about["width"] / 100,
-        }  # fmt: skip
-        return display("image/png", "".join(encoded.split()), figure=facts)
-
-    def print_version(self, name: str, png: bytes, resources) -> tuple[str, bytes]:
-        """The SVG that ``show`` kept beside this very PNG, unless it is too large; else the PNG."""
-        kept = Path(resources["figures"]) / f"{name}.svg"
-        if kept.is_file() and kept.stat().st_size <= VECTOR_LIMIT:
-            beside = kept.with_suffix(".png")
-            if beside.is_file() and beside.read_bytes() == png:
-                return "svg", kept.read_bytes()
-        return "png", png
+    name = resources["metadata"]["name"]
+    answer, place = find_answer(nb, name)
+    if faults := answer_faults(answer):
+        raise ReportError(f"{place}: the answer has {', '.join(faults)}")
+    opening = nb.cells[0]
+    chapter = {
+        "name": name, "number": str(int(name[:2])), "title": heading(opening.source, name),
+        "answer": answer, "picture": "", "files": {},
+    }  # fmt: skip
+    opening.source = opening.source.partition("\n")[2]
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    chapter["code"] = "\n\n".join(
+        cell.source for cell in code if not cell.metadata.get("transient")
+    )
+    figures = Path(resources["metadata"]["path"]).resolve().parent / "figures"
+    for cell in code:
+        shown = [read_output(output, cell.metadata.place) for output in cell.outputs]
+        cell.outputs = [output for output in shown if output]
+        for output in cell.outputs:
+            if "image/png" in output.data:
+                add_figure(chapter, output, figures)
+    resources["chapter"] = chapter
+    return nb, resources
 
 
-def display(kind: str, text: str, **metadata) -> NotebookNode:
-    return from_dict({"output_type": "display_data", "data": {kind: text}, "metadata": metadata})
-
-
-def printed(text: str) -> NotebookNode:
-    return display("text/plain", text)
-
-
-def shows_code(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and not cell.metadata.get("transient")
-
-
-def silent(cell: NotebookNode) -> bool:
-    """A cell of code alone: it is shown together with the next one."""
-    return shows_code(cell) and not cell.outputs
-
-
-class ReadChapter(Preprocessor):
-    """``resources["chapter"]``, a dict: name, number, title, answer (Markdown), code, picture.
-
-    ``faults`` tells where the answer is too long; the picture is the first figure's PNG.
-    """
-
-    def preprocess(self, nb, resources):
-        name = resources["metadata"]["name"]
-        with located(resources):
-            answers = [output.data.get("text/markdown", "") for output in answer_outputs(nb)]
-            if len(answers) != 1 or not answers[0]:
-                raise ReportError("expected one Markdown output of one cell tagged 'answer'")
-        title = heading(nb.cells[0].source, name)
-        nb.cells[0].source = nb.cells[0].source.partition("\n")[2]
-        resources["chapter"] = {
-            "name": name, "number": str(int(name[:2])), "title": title, "answer": answers[0],
-            "faults": answer_faults(answers[0]), "picture": resources.get("picture", ""),
-            "code": "\n\n".join(cell.source for cell in nb.cells if shows_code(cell)),
-        }  # fmt: skip
-        return nb, resources
-
-
-def answer_outputs(nb: NotebookNode) -> list[NotebookNode]:
+def find_answer(nb: NotebookNode, name: str) -> tuple[str, str]:
+    """A chapter's answer, as Markdown, and the place of its cell."""
     answers = [cell for cell in nb.cells if "answer" in cell.metadata.get("tags", ())]
-    return [output for cell in answers for output in cell.get("outputs", ())]
+    outputs = [output for cell in answers for output in cell.get("outputs", ())]
+    texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+    if len(texts) != 1 or not texts[0]:
+        raise ReportError(f"{name}: expected one Markdown output of one cell tagged 'answer'")
+    return texts[0], answers[0].metadata.get("place", name)
 
 
 def heading(source: str, name: str) -> str:
@@ -198,34 +104,83 @@ def short_answer(answer: str) -> str:
     return next(iter([*finding, *sentences]))
 
 
-class SetMarkdown(Preprocessor):
-    """Markdown cells, outputs and captions as HTML or Typst, in one call of pandoc.
+# -- outputs ------------------------------------------------------------------------------------
+
+
+def read_output(output: NotebookNode, place: str) -> NotebookNode | None:
+    """An output as a figure, Markdown (tables too) or printed text; None: pages don't show it."""
+    if output.output_type == "stream":
+        shown = output.name == "stdout" and output.text.strip()
+        return display("text/plain", output.text.strip("\n")) if shown else None
+    if output.output_type == "error":
+        return display("text/plain", f"{output.ename}: {output.evalue}")
+    data = output.data
+    if any("widget-view" in kind for kind in data):
+        return None  # pages show the static figure beside it
+    if "image/png" in data:
+        about = output.metadata.get("image/png", {})
+        if not about.get("alt"):
+            raise ReportError(
+                f"{place}: a figure without alt text; give one: show(figure, name, alt='…')"
+            )
+        png = "".join(data["image/png"].split())
+        return display("image/png", png, figure={"caption": about["alt"], **about})
+    if "text/markdown" in data:
+        return display("text/markdown", data["text/markdown"])
+    if "text/latex" in data:
+        return display("text/markdown", f"$${data['text/latex'].strip().strip('$')}$$")
+    if "<table" in data.get("text/html", ""):
+        return display("text/markdown", markup.table(data["text/html"]))
+    if data.keys() & {"text/html", "image/svg+xml", "image/jpeg"}:
+        kinds = ", ".join(sorted(data))
+        raise ReportError(f"{place}: an output of {kinds} can't be set; show a figure or a table")
+    return display("text/plain", data["text/plain"]) if data.get("text/plain") else None
+
+
+def display(kind: str, text: str, **metadata) -> NotebookNode:
+    return from_dict({"output_type": "display_data", "data": {kind: text}, "metadata": metadata})
+
+
+def add_figure(chapter: dict, output: NotebookNode, figures: Path) -> None:
+    """Number a figure ("3.1") and put its file for print into the chapter.
+
+    That is the SVG which ``show`` kept in ``figures`` beside this very PNG, unless it is too large;
+    else the PNG.
+    """
+    about = output.metadata.figure
+    chapter["picture"] = chapter["picture"] or output.data["image/png"]
+    content, suffix = base64.b64decode(output.data["image/png"]), "png"
+    kept = figures / f"{about.name}.svg"
+    beside = kept.with_suffix(".png")
+    same = kept.is_file() and beside.is_file() and beside.read_bytes() == content
+    if same and kept.stat().st_size <= VECTOR_LIMIT:
+        content, suffix = kept.read_bytes(), "svg"
+    about["number"] = f"{chapter['number']}.{len(chapter['files']) + 1}"
+    about["file"] = f"{about.number}.{suffix}"
+    chapter["files"][about.file] = content
+
+
+# -- Markdown -----------------------------------------------------------------------------------
+
+
+def set_markdown(nb: NotebookNode, resources, to: str):
+    """Markdown cells, outputs and captions as ``html`` or ``typst``, in one call of pandoc.
 
     In HTML, formulas are drawn; ``resources["glyphs"]`` holds the symbols that they share.
     """
-
-    to = Unicode("html", help="'html' or 'typst'").tag(config=True)
-
-    def preprocess(self, nb, resources):
-        holders = list(markdown(nb))
-        sources = [holder[key] for _, holder, key in holders]
-        where = [f"cell {cell.metadata.number}" for cell, _, _ in holders]
-        with located(resources):
-            pieces = markup.convert(sources, where, self.to)
-            if self.to == "html":
-                pieces, resources["glyphs"] = markup.draw_formulas(pieces)
-        for (_, holder, key), piece in zip(holders, pieces, strict=True):
-            holder[key] = piece
-        return nb, resources
-
-
-def markdown(nb: NotebookNode) -> Iterator[tuple[NotebookNode, dict, str]]:
-    """Where Markdown stands in a notebook: (cell, dict that holds it, its key there)."""
+    holders = []  # (where, a dict that holds Markdown, its key there)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            yield cell, cell, "source"
+            holders.append((cell.metadata.place, cell, "source"))
         for output in cell.get("outputs", ()):
             if "text/markdown" in output.data:
-                yield cell, output.data, "text/markdown"
+                holders.append((cell.metadata.place, output.data, "text/markdown"))
             elif "figure" in output.metadata:
-                yield cell, output.metadata.figure, "caption"
+                holders.append((cell.metadata.place, output.metadata.figure, "caption"))
+    sources = [holder[key] for _, holder, key in holders]
+    pieces = markup.convert(sources, [place for place, _, _ in holders], to)
+    if to == "html":
+        pieces, resources["glyphs"] = markup.draw_formulas(pieces)
+    for (_, holder, key), piece in zip(holders, pieces, strict=True):
+        holder[key] = piece
+    return nb, resources

@@ -1,9 +1,9 @@
 """The pages: nbconvert's exporters ``fer-html`` and ``fer-pdf``, the index and the whole PDF.
 
 An exporter makes the page of one chapter from an executed notebook, by the preprocessors of
-``notebook`` and a template of ``templates/``. It finds out by itself what stands around the
-chapter (the other chapters' titles, the run, the commit), so that ``jupyter nbconvert`` gives the
-same page as ``make report``, which passes it on.
+``notebook`` and a template of ``templates/``. What stands around the chapter, the *book* (a dict:
+chapters, front, foot), it finds out by itself, so that ``jupyter nbconvert`` gives the same page
+as ``make report``, which passes the book on.
 """
 
 from __future__ import annotations
@@ -12,46 +12,67 @@ import json
 import re
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import typst
 from nbconvert.exporters import FilenameExtension, TemplateExporter
+from nbconvert.preprocessors import (
+    CoalesceStreamsPreprocessor,
+    RegexRemovePreprocessor,
+    TagRemovePreprocessor,
+)
 from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
 from fer_utils import revision
-from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint, markup
-from fer_utils.report.notebook import heading, short_answer
+from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint, markup, notebook
 
 
 class ChapterExporter(TemplateExporter):
-    """What HTML and PDF share; ``templates/fer/conf.json`` lists the preprocessors."""
+    """What HTML and PDF share; ``to`` is pandoc's name of what Markdown becomes."""
+
+    to = ""
 
     @default("extra_template_basedirs")
     def _own_templates(self):
         return [str(TEMPLATES)]
+
+    @default("preprocessors")
+    def _own_preprocessors(self):
+        hidden = {"parameters", "injected-parameters", "remove-cell"}
+        return [
+            notebook.number_cells,
+            TagRemovePreprocessor(remove_cell_tags=hidden, remove_input_tags={"remove-input"}),
+            RegexRemovePreprocessor(patterns=[r"\s*\Z"]),
+            CoalesceStreamsPreprocessor(),
+            notebook.read_chapter,
+            partial(notebook.set_markdown, to=self.to),
+        ]
+
+    def default_filters(self):
+        yield from super().default_filters()
+        yield "sections", sections
+        yield "quote", quote
 
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
         name, path = resources["metadata"]["name"], resources["metadata"]["path"]
         if not re.fullmatch(fingerprint.NAME, name):
             raise ReportError(f"{name}.ipynb: a chapter is named NN_name.ipynb, such as 07_mine")
-        if "front" not in resources:
-            resources.update(surroundings(fingerprint.chapters(Path(path).resolve()), nb))
+        if "book" not in resources:
+            resources["book"] = read_book(fingerprint.chapters(Path(path).resolve()), nb)
         return super().from_notebook_node(nb, resources, **kw)
 
 
 class FerHTMLExporter(ChapterExporter):
     """A chapter as one HTML page, whole in itself: ``jupyter nbconvert --to fer-html``."""
 
+    to = "html"
     export_from_notebook = "Report page (HTML)"
     output_mimetype = "text/html"
     template_name = Unicode("fer-html").tag(config=True, affects_template=True)
     file_extension = FilenameExtension(".html").tag(config=True)
-
-    def default_filters(self):
-        yield from super().default_filters()
-        yield "sections", sections
 
     def _create_environment(self):
         environment = super()._create_environment()
@@ -59,34 +80,26 @@ class FerHTMLExporter(ChapterExporter):
         environment.trim_blocks = environment.lstrip_blocks = True
         return environment
 
-    def index(self, chapters: list[dict], front: dict, foot: dict) -> str:
+    def index(self, chapters: list[dict], book: dict) -> str:
         """The first page, from each chapter's ``resources["chapter"]``."""
-        answers = [chapter["answer"] for chapter in chapters]
-        sources = [front["abstract"], front["limits"], *map(short_answer, answers), *answers]
-        pieces = markup.convert(sources, ["index"] * len(sources), "html")
-        (abstract, limits, *pieces), glyphs = markup.draw_formulas(pieces)
-        n = len(chapters)
-        cards = [
-            {**chapter, "short": short, "answer": answer}
-            for chapter, short, answer in zip(chapters, pieces[:n], pieces[n:], strict=True)
-        ]
-        front = {**front, "abstract": abstract, "limits": limits}
-        resources = {"front": front, "foot": foot, "glyphs": glyphs}
+        book, glyphs = set_front(book, chapters, self.to)
         template = self.environment.get_template("front.html.j2")
-        return template.render(cards=cards, resources=resources)
+        return template.render(resources={"book": book, "glyphs": glyphs})
 
 
 class FerTypstExporter(ChapterExporter):
-    """A chapter's Typst source; its figures are in ``resources["figure_files"]``."""
+    """A chapter's Typst source, a step towards the PDF; the chapter keeps it as ``source``."""
 
-    export_from_notebook = None  # a step towards the PDF
+    to = "typst"
+    export_from_notebook = None
     output_mimetype = "text/x-typst"
     template_name = Unicode("fer-typst").tag(config=True, affects_template=True)
     file_extension = FilenameExtension(".typ").tag(config=True)
 
-    def default_filters(self):
-        yield from super().default_filters()
-        yield "quote", quote
+    def from_notebook_node(self, nb, resources=None, **kw):
+        source, resources = super().from_notebook_node(nb, resources, **kw)
+        resources["chapter"]["source"] = source
+        return source, resources
 
 
 class FerPDFExporter(FerTypstExporter):
@@ -97,11 +110,9 @@ class FerPDFExporter(FerTypstExporter):
     code = Bool(False, help="print the cells' code in an appendix").tag(config=True)
 
     def from_notebook_node(self, nb, resources=None, **kw):
-        source, resources = super().from_notebook_node(nb, resources, **kw)
-        chapter = resources["chapter"] | {"source": source, "files": resources["figure_files"]}
-        pdf = compile_pdf([chapter], resources["front"], resources["foot"], self.code)
+        _, resources = super().from_notebook_node(nb, resources, **kw)
         resources["output_extension"] = ".pdf"
-        return pdf, resources
+        return compile_pdf([resources["chapter"]], resources["book"], self.code), resources
 
 
 def sections(html: str) -> list[tuple[str, str]]:
@@ -116,15 +127,15 @@ def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# -- what stands around a chapter ---------------------------------------------------------------
+# -- the book -----------------------------------------------------------------------------------
 
 
-def surroundings(notebooks: list[Path], nb: NotebookNode) -> dict:
-    """Resources that the chapters of a report share; ``nb`` is one of its ``notebooks``.
+def read_book(notebooks: list[Path], nb: NotebookNode) -> dict:
+    """What the chapters of a report share; ``nb`` is one of its ``notebooks``.
 
     Returns:
-        ``chapters`` (name, number, title of each), ``figures`` (a folder), the ``front`` page's
-        texts, and ``foot``: facts by name, a ``warning``, the commit's ``time`` in seconds.
+        ``chapters`` (name, number, title of each), the ``front`` page's texts, and ``foot``:
+        facts by name, a ``warning``, the commit's ``time`` in seconds.
     """
     run = parameter(nb)
     folder = fingerprint.run_folder(ROOT, run)
@@ -134,8 +145,7 @@ def surroundings(notebooks: list[Path], nb: NotebookNode) -> dict:
         metrics = fingerprint.read_json(folder / "metrics.json")
     return {
         "chapters": [title_of(path) for path in notebooks],
-        "figures": notebooks[0].parent.parent / "figures",
-        "front": front_texts(config, metrics),
+        "front": read_front(config, metrics),
         "foot": provenance(run, config, bool(nb.metadata.get("real_faces"))),
     }
 
@@ -152,11 +162,11 @@ def parameter(nb: NotebookNode) -> str:
 
 def title_of(path: Path) -> dict:
     first = fingerprint.read_json(path)["cells"][0]
-    title = heading("".join(first["source"]), path.stem)
+    title = notebook.heading("".join(first["source"]), path.stem)
     return {"name": path.stem, "number": str(int(path.stem[:2])), "title": title}
 
 
-def front_texts(config: dict, metrics: dict) -> dict[str, str]:
+def read_front(config: dict, metrics: dict) -> dict[str, str]:
     """The texts of the front page by name; the abstract begins with the run's own result."""
     text = (TEMPLATES / "front.md").read_text("utf-8")
     parts = re.split(r"^# (.+)\n", text, flags=re.MULTILINE)[1:]
@@ -185,60 +195,56 @@ def provenance(run: str, config: dict, real_faces: bool) -> dict:
     return {"facts": facts, "warning": warning, "time": time}
 
 
+def set_front(book: dict, chapters: list[dict], to: str) -> tuple[dict, str]:
+    """The book with its texts, and each chapter's ``short`` and ``answer``, as ``html`` or ``typst``.
+
+    Returns:
+        the book, and the SVG symbols of its formulas' glyphs.
+    """
+    front = book["front"]
+    answers = [chapter["answer"] for chapter in chapters]
+    shorts = [notebook.short_answer(answer) for answer in answers]
+    sources = [front["abstract"], front["limits"], *answers, *shorts]
+    texts, glyphs = markup.convert(sources, ["front page"] * len(sources), to), ""
+    if to == "html":
+        texts, glyphs = markup.draw_formulas(texts)
+    front = {**front, "abstract": texts[0], "limits": texts[1]}
+    answers, shorts = texts[2 : 2 + len(chapters)], texts[2 + len(chapters) :]
+    cards = [
+        {**chapter, "answer": answer, "short": short, "source": "", "files": {}}
+        for chapter, answer, short in zip(chapters, answers, shorts, strict=True)
+    ]
+    return {**book, "front": front, "chapters": cards}, glyphs
+
+
 # -- PDF ----------------------------------------------------------------------------------------
 
 
-def compile_pdf(chapters: list[dict], front: dict, foot: dict, code: bool) -> bytes:
-    """Chapters (``resources["chapter"]`` with ``source`` and ``files``) as one PDF/UA-1.
-
-    The same bytes on every machine, unless a text needs a font of the system's.
+def compile_pdf(chapters: list[dict], book: dict, code: bool) -> bytes:
+    """Chapters (``resources["chapter"]`` of the Typst exporter) as one PDF/UA-1.
 
     Raises:
         ReportError: too wide, a glyph without a font, or not accessible; names chapter and cell.
     """
-    answers = [short_answer(chapter["answer"]) for chapter in chapters]
-    sources = [front["abstract"], front["limits"], *answers]
-    abstract, limits, *answers = markup.convert(sources, ["front page"] * len(sources), "typst")
-    shown = ("name", "number", "title", "code")
-    book = {
-        "front": {**front, "abstract": abstract, "limits": limits},
-        "foot": foot,
-        "code": code,
-        "chapters": [
-            {"short": answer, **{key: chapter[key] for key in shown}}
-            for chapter, answer in zip(chapters, answers, strict=True)
-        ],
-    }
+    printed, _ = set_front(book, chapters, "typst")
+    printed["code"] = code
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for name in ("report.typ", "style.typ"):
             (root / name).write_bytes((TEMPLATES / "fer-typst" / name).read_bytes())
-        (root / "book.json").write_text(json.dumps(book), "utf-8")
+        (root / "book.json").write_text(json.dumps(printed), "utf-8")
         for chapter in chapters:
             (root / f"{chapter['name']}.typ").write_text(chapter["source"], "utf-8")
             (root / chapter["name"]).mkdir()
             for name, content in chapter["files"].items():
                 (root / chapter["name"] / name).write_bytes(content)
         try:
-            try:
-                return compiled(root, foot["time"], system_fonts=False)
-            except typst.TypstError as error:
-                if "font" not in error.message:
-                    raise
-                return compiled(root, foot["time"], system_fonts=True)
+            return typst.compile(
+                str(root / "report.typ"), root=str(root), format="pdf", pdf_standards="ua-1",
+                timestamp=book["foot"]["time"],
+            )  # fmt: skip
         except typst.TypstError as error:
             raise ReportError(reason(error, root)) from None
-
-
-def compiled(root: Path, timestamp: int, system_fonts: bool) -> bytes:
-    pdf, warnings = typst.compile_with_warnings(
-        str(root / "report.typ"), root=str(root), format="pdf", pdf_standards="ua-1",
-        timestamp=timestamp, ignore_system_fonts=not system_fonts,
-    )  # fmt: skip
-    for warning in warnings:
-        if "font" in warning.message:
-            raise ReportError(f"report.pdf: {warning.message}")
-    return pdf
 
 
 def reason(error: typst.TypstError, root: Path) -> str:

@@ -43,6 +43,16 @@ function Image(image)
   error("a picture in Markdown (" .. image.src .. "): draw it in a code cell and show(...) it")
 end
 
+function Table(table)
+  if FORMAT ~= "html" then return table end
+  return pandoc.Div(table, { class = "wide", tabindex = "0" })
+end
+
+-- A table of words, as markup.table writes it.
+function CodeBlock(code)
+  if code.classes[1] == "dataframe" then return pandoc.read(code.text, "html").blocks:map(Table) end
+end
+
 -- HTML in Markdown may come from data: shown as it is written, never obeyed.
 function RawInline(raw)
   if raw.format == "html" then return pandoc.Str(raw.text) end
@@ -59,6 +69,3 @@ function Header(heading)
   return heading
 end
 
-function Table(table)
-  if FORMAT == "html" then return pandoc.Div(table, { class = "wide", tabindex = "0" }) end
-end
