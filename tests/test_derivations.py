@@ -631,4 +631,4 @@ def test_the_chapters_stored_answer_confirms_the_derivations():
     (answer,) = (c for c in cells if "answer" in c["metadata"].get("tags", ()))
     text = " ".join("".join(answer["outputs"][0]["data"]["text/markdown"]).split())
     assert "six derivatives **correct**, the gradient ŷ − y **correct**" in text
-    assert "**26 of 26** parameters" in text
+    assert "**26 of 26** parameter tensors" in text
