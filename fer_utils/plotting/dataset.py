@@ -38,7 +38,7 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
         axes[0, k].set_title(name, color=colour)
         artist = style.signed_image(axes[1, k], apart[k], limit)
     drawn.colorbar(artist, ax=axes[1, :].tolist(), label="grey levels", shrink=0.9, pad=0.01)
-    style.heads(axes, beside=("mean", "less the mean\nof all"), size=8.5)
+    style.heads(axes, beside=("mean", "minus the mean\nof all"), size=8.5)
     return drawn
 
 
