@@ -156,7 +156,7 @@ def test_nothing_changed_means_nothing_touched_and_nothing_large_imported(projec
 def test_a_chapter_that_fails_is_named_and_fails_again(project, capsys):
     folder = project / "build" / "tiny" / "notebooks"
     kept, pages = (folder / "00_a.ipynb").stat().st_mtime_ns, state(folder.parent / "html")
-    write(project / "notebooks" / "01_b.ipynb", *second("1 / 0"))
+    write(project / "notebooks" / "01_b.ipynb", *second("1 / 0"), markdown("The end."))
     for _ in range(2):
         assert make(project) == 1
         said = capsys.readouterr().err
