@@ -87,4 +87,4 @@ def cells_begun(failed: Path) -> int:
     """The number in the source notebook, from 1, of the cell at which it ended."""
     about = [cell["metadata"] for cell in json.loads(failed.read_text("utf-8"))["cells"]]
     own = [cell for cell in about if "injected-parameters" not in cell.get("tags", ())]
-    return sum("start_time" in cell.get("papermill", ()) for cell in own)
+    return sum(bool(cell.get("papermill", {}).get("start_time")) for cell in own)
