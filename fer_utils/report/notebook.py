@@ -81,12 +81,13 @@ def answer_faults(answer: str) -> list[str]:
     """What is too much in an answer's Markdown: at most three bullets, 60 words, six numbers.
 
     A word holds a letter or digit. A number begins a word or stands after a bracket or sign, so
-    FER2013 and layer4 are none; nor is 2019, the report that chapters compare with.
+    FER2013 and layer4 are none; nor are `names` and 2019, the report that chapters compare with.
     """
     bullets = len(re.findall(r"^ *(?:[-*+]|\d+[.)]) ", answer, re.MULTILINE))
     plain = re.sub(r"^ *\d+[.)] ", "", answer, flags=re.MULTILINE)
     words = sum(bool(re.search(r"\w", word)) for word in plain.split())
-    numbers = [n for n in re.findall(r"(?<![\w.,])\d[\d.,]*", plain) if n.strip(".,") != "2019"]
+    figures = re.findall(r"(?<![\w.,])\d[\d.,]*", re.sub(r"`[^`]*`", "", plain))
+    numbers = [figure for figure in figures if figure.strip(".,") != "2019"]
     counted = [
         (bullets, BULLETS, "bullets"),
         (words, WORDS, "words"),
