@@ -81,6 +81,12 @@ def test_missing_says_what_a_synthetic_run_lacks(tmp_path):
     assert precomputed.missing(path, further=True)[-2:] == ["scores", "shortcut"]
 
 
+@pytest.mark.parametrize("faces", [None, SimpleNamespace(votes=None)])
+def test_a_run_without_votes_has_no_result_of_them(faces):
+    real = SimpleNamespace(has=lambda name: False, faces=lambda: faces, synthetic=False)
+    assert precomputed.result(real, "votes") is None
+
+
 def test_a_real_run_lacks_votes_only_where_there_are_some(tmp_path, monkeypatch):
     path = folder(tmp_path, "fer2013", "copies", "class_maps", "filters")
     monkeypatch.delenv("FER_VOTES", raising=False)

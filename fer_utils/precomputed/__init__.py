@@ -84,10 +84,10 @@ def missing(path: Path, further: bool = False) -> list[str]:
     ]
 
 
-def result(run: Run, name: str) -> dict[str, np.ndarray]:
-    """A result by name: read, or made and stored where the run lacks it.
+def result(run: Run, name: str) -> dict[str, np.ndarray] | None:
+    """A result by name: read, or made and stored where the run lacks it; None: no votes here.
 
-    RunError where the run lacks it, and its faces are not at hand or have no votes.
+    RunError where the run lacks it and its faces are not at hand.
     """
     if name not in RESULTS:
         raise ValueError(f"no result {name!r} (have: {', '.join(RESULTS)})")
@@ -95,6 +95,8 @@ def result(run: Run, name: str) -> dict[str, np.ndarray]:
         faces = run.faces()
         if applies(run, faces, name):
             run.store(name, RESULTS[name].compute(run, faces))
+        elif RESULTS[name].votes:
+            return None
     return run.read(name)
 
 
