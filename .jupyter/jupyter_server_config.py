@@ -2,6 +2,7 @@
 
 import os
 
-for name in ("FER_DATA", "FER_VOTES", "FER_NETWORK", "FER_RUNS"):
-    if os.environ.get(name):
-        os.environ[name] = os.path.abspath(os.environ[name])
+for variable in ("FER_DATA", "FER_VOTES", "FER_RUNS", "FER_NETWORK"):
+    path = os.environ.get(variable)
+    if path and (variable != "FER_NETWORK" or ":" in path):  # a network may also be a name
+        os.environ[variable] = os.path.abspath(path)

@@ -175,7 +175,10 @@ def importance(name, model, images, target):
 
 
 def applicable(names, model, images) -> list[str]:
-    """Those methods that can explain this network: guided backprop, say, needs a ReLU."""
+    """Those of the methods ``names`` that can explain this network; guided backprop needs a ReLU.
+
+    Each is tried on the first of ``images`` (b, 1, 48, 48), for class 0.
+    """
     found = []
     for name in names:
         with contextlib.suppress(ValueError):

@@ -68,7 +68,8 @@ def inputs(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
     """
     module = tree(root / "fer_utils", "**/*.py")
     module = {name: hash for name, hash in module.items() if not name.startswith("report/")}
-    runs = {name: tree(run_folder(root, name)) for name in {run, "synthetic"}}
+    shipped = {path.parent.name for path in (root / "runs").glob("*/metrics.json")}
+    runs = {name: tree(run_folder(root, name)) for name in {run, *shipped}}  # chapters compare
     files = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
     seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     network = Path(os.environ.get("FER_NETWORK", "").rpartition(":")[0])
