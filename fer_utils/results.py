@@ -26,7 +26,7 @@ from fer_utils.runs import Run
 from fer_utils.train.recipe import Recipe
 
 OURS = "our recipe"
-TITLES = {"original": "the 2019 recipe", "deeper": "the deeper network", "taught": "with teachers"}
+TITLES = {"original": "the 2019 recipe", "deeper": "the deeper network"}
 EPOCHS = {"lowest_loss": "lowest PublicTest loss", "best_accuracy": "best PublicTest accuracy"}
 SCORES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "mcc": "MCC",
@@ -34,7 +34,7 @@ SCORES = {
 }  # fmt: skip
 CALIBRATED = "ECE if calibrated, 95 %"
 FEWEST = 3  # seeds of which a standard deviation and an interval are shown
-NO_INGREDIENT = {"network", "epochs", "processes", "teachers", "teacher_share"}
+NO_INGREDIENT = {"network", "epochs", "processes"}
 
 # Accuracy on FER2013 as published, %: of PrivateTest where nothing else is said.
 PUBLISHED = """

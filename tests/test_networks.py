@@ -99,9 +99,9 @@ def test_a_network_that_the_report_cannot_read_is_refused_before_training(own, o
         build(find_network(own(source.replace(old, new))), 7)
 
 
-def test_the_command_leaves_nothing_behind_of_a_network_that_fails(own, runs_folder, capsys):
+def test_a_network_that_fails_leaves_nothing_behind_and_no_face_is_read(own, runs_folder, capsys):
     reference = own(TINY.replace("Conv2d(1, 4", "Conv2d(3, 4"))
-    assert train_main(["--run", "mine", "--faces", "210", "--network", reference]) == 1
+    assert train_main(["--run", "mine", "--data", "nosuch.csv", "--network", reference]) == 1
     assert "takes 3 × 48 × 48" in capsys.readouterr().err
     assert not (runs_folder / "mine").exists()
 

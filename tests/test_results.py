@@ -118,11 +118,11 @@ def test_named_epochs_have_columns_of_their_own(five):
 
 
 def test_a_column_has_the_title_of_its_recipe_and_none_takes_anothers_place(five):
-    for name, decay in (("taught-7", 0.1), ("taught-8", 0.1), ("taught-9", 0.2), ("mine-1", 0.3)):
+    for name, decay in (("deeper-7", 0.1), ("deeper-8", 0.1), ("deeper-9", 0.2), ("mine-1", 0.3)):
         shutil.copytree(five / "variants/original", five / "variants" / name)
         change(five / "variants" / name, weight_decay=decay)
     assert titles(Run.load("five")) == {
-        "our recipe": 2, "with teachers": 2, "taught-9": 1, "mine": 1
+        "our recipe": 2, "the deeper network": 2, "deeper-9": 1, "mine": 1
     }  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
         add_short(five, f"short-no-flip{suffix}", without, gap=0.7, seed=seed, flip=False)
     add_short(five, "short-no-decay", 61, seed=0, weight_decay=0.0)
     add_short(five, "short-two-processes", 10, seed=0, processes=2)
-    add_short(five, "short-taught", 10, seed=0, teachers="main")
+    add_short(five, "short-deeper", 10, seed=0, network="FerResNet")
     table = results.ablations(results.ablation_groups(run))
     assert list(table.index) == ["our recipe", "no decay", "no flip"]
     assert list(table["changed"]) == ["–", "weight decay 0.0005 → 0", "flip True → False"]

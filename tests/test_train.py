@@ -12,7 +12,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import ROOT
 
 from fer_utils import data, runs, train
@@ -127,23 +126,13 @@ def test_augmentation_by_hand():
 
 
 def test_an_erased_rectangle_is_grey_and_within_its_bounds():
-    random = torch.rand(400, 11)
+    random = torch.rand(400, 10)
     x = train.augment(torch.ones(400, 1, 48, 48), random, replace(STILL, erase=0.25))
     area = (x == 0).float().mean((1, 2, 3))
     assert torch.equal(area > 0, random[:, 5] < 0.25)
     assert area[area > 0].min() > 0.01 and area.max() < 0.36  # of 0.02 to 0.33, to a pixel
     one = (x[area.argmax(), 0] == 0).float()
     assert torch.equal(one, torch.outer(one.amax(1), one.amax(0)))
-
-
-def test_mixed_faces_and_targets_have_the_same_shares():
-    x, y = torch.rand(2, 1, 48, 48), torch.eye(2)
-    own = torch.tensor([0.75, 1.0])
-    mixed, targets = recipes.mix(x, y, own)
-    assert torch.allclose(mixed[0], 0.75 * x[0] + 0.25 * x[1]) and torch.equal(mixed[1], x[1])
-    assert targets.tolist() == [[0.75, 0.25], [0, 1]]
-    shares = train.epoch_rng(500, Recipe(mixup=0.2), 1)[1][:, 10]
-    assert 0.4 < shares.mean() < 0.6 and (train.epoch_rng(9, Recipe(), 1)[1][:, 10] == 1).all()
 
 
 def test_every_face_is_mirrored_in_every_second_epoch():
@@ -203,54 +192,6 @@ def test_a_whole_run_is_never_overwritten(runs_folder, few_faces):
     with pytest.raises(TrainingError, match=r"of 1 epochs; for more, .* under another name"):
         train.make_run("once", few_faces, replace(recipe, epochs=2), SYNTHETIC)
     assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
-
-
-@pytest.mark.whole
-def test_teachers_are_models_of_the_run_that_learned_from_the_same_faces(runs_folder, few_faces):
-    alone = Recipe(epochs=1, batch=32)
-    pupil = replace(alone, teachers="main")
-    make = partial(train.make_run, "a", source=SYNTHETIC, precision="float32")
-    first, second = make(few_faces, alone), make(few_faces, pupil, variant="second")
-    assert second.config["recipe"]["teachers"] == "main"
-    assert first.history["train_loss"][0] != second.history["train_loss"][0]
-    with pytest.raises(TrainingError, match="other faces"):
-        make(few_faces[:200], pupil, variant="third")
-    with pytest.raises(ValueError, match="nosuch"):
-        make(few_faces, replace(alone, teachers="nosuch"), variant="third")
-
-
-def test_teachers_see_the_same_augmented_face(few_faces):
-    """The batch that the network learns from is the one that they answer, and nothing else."""
-    seen, met = [], []
-
-    class Teacher(torch.nn.Module):
-        def forward(self, x):
-            seen.append(x)
-            return torch.zeros(len(x), 7)
-
-    model = FerCNN()
-    model.register_forward_pre_hook(
-        lambda module, inputs: met.append(inputs[0]) if module.training else None
-    )
-    recipe = replace(TINY, epochs=1)
-    train.fit(model, few_faces, recipe, SCALE, teachers=[Teacher().eval()])
-    assert len(seen) == len(met) > 0 and all(map(torch.equal, seen, met))
-
-
-def test_what_is_learned_lies_between_label_and_teacher(few_faces):
-    """Teachers without a share change nothing; sure of one class, they are followed."""
-
-    class Happy(torch.nn.Module):
-        def forward(self, x):
-            return 100.0 * F.one_hot(torch.full((len(x),), 3), 7)
-
-    def bias(**share):
-        recipe = replace(TINY, epochs=1, **share)
-        return fitted(few_faces, recipe, teachers=[Happy().eval()])[0].fc[6].bias.detach()
-
-    plain = fitted(few_faces, replace(TINY, epochs=1))[0].fc[6].bias.detach()
-    assert torch.equal(bias(teacher_share=0.0), plain)
-    assert bias(teacher_share=0.9).argmax() == 3 and bias(teacher_share=0.9)[3] > plain[3]
 
 
 @pytest.mark.whole

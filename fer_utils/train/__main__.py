@@ -12,8 +12,8 @@ import torch
 
 from fer_utils import runs, synthetic
 from fer_utils.commandline import run_command
-from fer_utils.data import Faces
-from fer_utils.networks import Network, find_network
+from fer_utils.data import EMOTIONS, Faces, class_names
+from fer_utils.networks import Network, build, find_network
 from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, distributed, make_run
 from fer_utils.train.pipeline import exclusive_lock, is_trained
 from fer_utils.train.progress import progress_line
@@ -100,7 +100,9 @@ def train(args: argparse.Namespace) -> None:
     recipe = chosen_recipe(args, network)
     path = runs.run_path(args.run, args.variant)
     private = not args.no_private
-    is_trained(path, recipe, network, private)  # refuses before any work
+    classes = class_names(args.classes or os.environ.get("FER_CLASSES"))
+    build(network, len(classes or EMOTIONS))  # what can't be trained is refused before any work
+    is_trained(path, recipe, network, private)
     try:
         with distributed.joined(args.device) as device:
             faces, source = chosen_faces(args)

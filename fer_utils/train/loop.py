@@ -10,7 +10,6 @@ import copy
 import ctypes
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from fer_utils.train.recipe import (
     epoch_rng,
     learning_rate,
     make_optimiser,
-    mix,
     update_ema,
 )
 
@@ -41,7 +39,7 @@ SAMPLE = 3589  # Training faces on which an epoch's training loss is measured, a
 def fit(
     model: nn.Module, faces: Faces, recipe: Recipe, scale: dict, device: str = "cpu",
     checkpoint: Path | None = None, precision: str = "float32", progress=None, each=None,
-    teachers: Sequence[nn.Module] = (), network_checksum: str = "",
+    network_checksum: str = "",
 ) -> list[dict]:  # fmt: skip
     """Fit ``model`` in place to the Training faces; of several processes the first alone writes.
 
@@ -51,8 +49,6 @@ def fit(
         precision: ``float32``, or ``bfloat16`` for autocast.
         progress: called with a dict after every 16th step and every epoch.
         each: called after every epoch with the history and the network that was scored.
-        teachers: networks in eval mode; what they answer, on average, of the same augmented
-            faces is learned beside the labels (Beyer et al. 2022, arXiv:2106.05237).
         network_checksum: of the file of the reader's network: a checkpoint belongs to it.
 
     Returns:
@@ -67,14 +63,13 @@ def fit(
     images, labels = to_device(labelled(faces.of("Training")), device)
     valid = to_device(labelled(faces.of("PublicTest")), device)
     sample = torch.from_numpy(np.random.default_rng(0).permutation(len(labels))[:SAMPLE]).to(device)
-    targets = F.one_hot(labels, len(faces.classes)).float()
     weights = None
     if recipe.balance:
-        weights = len(labels) / (targets.shape[1] * targets.sum(0).clamp(min=1))
+        number = labels.bincount(minlength=len(faces.classes))
+        weights = len(labels) / (len(number) * number.clamp(min=1))
 
     layout = memory_layout(model.to(device))
     model = model.to(memory_format=layout)
-    teachers = [teacher.to(memory_format=layout) for teacher in teachers]
     mean = copy.deepcopy(model) if recipe.ema else model
     optimiser = make_optimiser(model, recipe)
     parts = {"model": model, "mean": mean, "optimiser": optimiser}
@@ -99,15 +94,9 @@ def fit(
             pick = distributed.share(order[step * recipe.batch : (step + 1) * recipe.batch])
             chance, pick = random[pick].to(device), pick.to(device)
             x = augment(runs.scale(images[pick], **scale), chance, recipe)
-            y = targets[pick]
-            if recipe.mixup:
-                x, y = mix(x, y, chance[:, 10])
-            x = x.contiguous(memory_format=layout)
             with autocast:
-                logits = network(x)
-                if teachers:
-                    y = torch.lerp(y, mean_answer(teachers, x), recipe.teacher_share)
-            loss = F.cross_entropy(logits.float(), y, weights, label_smoothing=recipe.smoothing)
+                logits = network(x.contiguous(memory_format=layout)).float()
+            loss = F.cross_entropy(logits, labels[pick], weights, label_smoothing=recipe.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -143,12 +132,6 @@ def fit(
     if recipe.ema:
         model.load_state_dict(mean.state_dict())
     return history
-
-
-@torch.no_grad()
-def mean_answer(teachers: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """Probabilities (b, classes), the mean of several networks'."""
-    return torch.stack([teacher(x).float().softmax(1) for teacher in teachers]).mean(0)
 
 
 @torch.no_grad()

@@ -62,7 +62,6 @@ def make_run(
         if progress:
             progress({"faces": faces})
         precision = precision or best_precision(device)
-        teachers = load_teachers(name, recipe, faces)
         config = {
             "name": name, "variant": variant, "network": network.name,
             "network_checksum": network.checksum, "classes": list(faces.classes),
@@ -77,7 +76,7 @@ def make_run(
                 "numpy": np.__version__,
             },
         }  # fmt: skip
-        train_network(path, faces, recipe, network, config, teachers, progress, score_epochs)
+        train_network(path, faces, recipe, network, config, progress, score_epochs)
     if distributed.rank():
         return None
     score_run(path, name, variant, faces, private, network)
@@ -86,7 +85,7 @@ def make_run(
 
 
 def train_network(
-    path: Path, faces: Faces, recipe: Recipe, network: Network, config: dict, teachers, progress,
+    path: Path, faces: Faces, recipe: Recipe, network: Network, config: dict, progress,
     score_epochs: bool,
 ) -> None:  # fmt: skip
     """Fit a network and write its weights, config.json and history.csv."""
@@ -104,8 +103,7 @@ def train_network(
 
     history = fit(
         model, faces, recipe, scale, device, path / "checkpoint.pt", config["precision"], progress,
-        keep_named_epochs if score_epochs else None, [each.to(device) for each in teachers],
-        network.checksum,
+        keep_named_epochs if score_epochs else None, network.checksum,
     )  # fmt: skip
     if distributed.rank():
         return
@@ -137,7 +135,7 @@ def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> b
         return False
     done = json.loads((path / "metrics.json").read_text("utf-8"))
     config = json.loads((path / "config.json").read_text("utf-8"))
-    same = asdict(recipe) == asdict(Recipe(**config["recipe"]))
+    same = asdict(recipe) == asdict(Recipe()) | config["recipe"]
     same = same and network.checksum == config.get("network_checksum", "")
     if same and private and PRIVATE not in done and config["data"]["faces"][PRIVATE]:
         return True
@@ -156,17 +154,6 @@ def grey_levels(faces: Faces) -> dict[str, float]:
     images = labelled(faces.of("Training")).images
     mean, sd = images.mean(dtype=np.float64) / 255, images.std(dtype=np.float64) / 255
     return {"mean": round(float(mean), 5), "sd": round(float(sd), 5)}
-
-
-def load_teachers(name: str, recipe: Recipe, faces: Faces) -> list[nn.Module]:
-    """The networks that a recipe's ``teachers`` names; they must have learned from these faces."""
-    networks = []
-    for variant in recipe.teachers.split(",") if recipe.teachers != "none" else ():
-        teacher = runs.Run.load(name, None if variant == "main" else variant)
-        if teacher.config["data"]["checksum"] != faces.checksum():
-            raise TrainingError(f"{teacher.name}: no teacher here, it learned from other faces")
-        networks.append(teacher.model())
-    return networks
 
 
 @contextmanager

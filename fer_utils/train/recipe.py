@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,16 +54,9 @@ class Recipe:
     erase: float = setting(
         0.0, FROM_0, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
     )
-    mixup: float = setting(
-        0.0, FROM_0, "alpha of the Beta that mixes two faces (Zhang 2018, arXiv:1710.09412)"
-    )
     balance: bool = setting(False, ANY, "weigh the loss by the inverse frequency of a class")
     ema: float = setting(0.0, FROM_0_TO_1, "share that the weights' running mean keeps a step")
     seed: int = setting(0, FROM_0, "of first weights, order and augmentation")
-    teachers: str = setting(
-        "none", ANY, "VARIANT,VARIANT whose answers are learned (main: the run)"
-    )
-    teacher_share: float = setting(0.7, FROM_0_TO_1, "of their answers in what is learned")
 
     def __post_init__(self):
         for item in fields(self):
@@ -124,10 +116,10 @@ def update_ema(mean: nn.Module, model: nn.Module, keep: float, step: int) -> Non
 
 
 def epoch_rng(n: int, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
-    """All random numbers of an epoch: the order (n,) and eleven a face.
+    """All random numbers of an epoch: the order (n,) and ten a face.
 
-    Columns of the second, (n, 11): rotation, zoom, shift x, shift y in [−1, 1]; flip as 0 or 1;
-    for the erased rectangle whether, area, aspect, x, y in [0, 1]; the face's share in a mixture.
+    Columns of the second, (n, 10): rotation, zoom, shift x, shift y in [−1, 1]; flip as 0 or 1;
+    for the erased rectangle whether, area, aspect, x, y in [0, 1].
     """
     fixed = torch.Generator().manual_seed(recipe.seed * 1_000_003)
     start = torch.rand(n, generator=fixed) < 0.5
@@ -136,11 +128,7 @@ def epoch_rng(n: int, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
     uniform = torch.rand(n, 4, generator=generator) * 2 - 1
     flip = (start ^ bool(epoch % 2)).float() if recipe.flip else torch.zeros(n)
     rectangle = torch.rand(n, 5, generator=generator)
-    own = torch.ones(n)
-    if recipe.mixup:
-        rng = np.random.default_rng([recipe.seed, epoch])
-        own = torch.from_numpy(rng.beta(recipe.mixup, recipe.mixup, n)).float()
-    return order, torch.cat([uniform, flip[:, None], rectangle, own[:, None]], 1)
+    return order, torch.cat([uniform, flip[:, None], rectangle], 1)
 
 
 def augment(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
@@ -151,7 +139,7 @@ def augment(x: Tensor, random: Tensor, recipe: Recipe) -> Tensor:
     if recipe.rotate or recipe.zoom or recipe.shift or recipe.flip:
         x = move(x, random, recipe)
     if recipe.erase:
-        x = erase(x, random[:, 5:10], recipe.erase)
+        x = erase(x, random[:, 5:], recipe.erase)
     return x
 
 
@@ -184,9 +172,3 @@ def interval(length: int, size: Tensor, at: Tensor) -> Tensor:
     size = size.clamp(max=length)
     start = at * (length - size)
     return (pixels >= start[:, None]) & (pixels < (start + size)[:, None])
-
-
-def mix(x: Tensor, targets: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Each face and its target, mixed with the batch's in reverse: own·x + (1 − own)·other."""
-    face = own[:, None, None, None]
-    return face * x + (1 - face) * x.flip(0), torch.lerp(targets.flip(0), targets, own[:, None])
