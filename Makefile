@@ -7,6 +7,7 @@
 #   NETWORK=FILE.py:Class  your own network; for a run of it, whenever it is looked at
 #   EPOCHS= SEED= OPTIONS=  how a run is trained, where `report` or `train` makes it (see
 #                           python -m fer_utils.train --help);  VARIANT= RECIPE=  for `train`
+#   BUILD=FOLDER  where pages are written (default build)   JOBS=N  chapters at a time (default 2)
 #   TORCH_INDEX=URL                             extra package index for torch's CPU wheels
 #
 # An active conda or virtual environment that has the project is used; else .venv is built here.

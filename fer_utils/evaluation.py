@@ -58,6 +58,7 @@ ALL_SCORES = MASK_SCORES + FILL_SCORES + RANK_SCORES
 
 VISIBLE = 8  # grey levels of 255: a pixel that changes by more carries the expression
 COMPLETE = 0.01  # of the logits' difference: what integrated gradients may miss
+POINTS = (50, 100, 200, 400, 800, 1600)  # of integrated gradients, tried in turn
 BLANK = 5  # grey levels of standard deviation: fourteen black pictures of FER2013 have less
 IGNORES = 0.5  # rank correlation above which a map hardly depends on the weights
 MATTERS = 0.02  # a lead below this is not spoken of, however significant
@@ -68,25 +69,24 @@ RESAMPLES = 5000
 # ---- how a map is made ------------------------------------------------------------------------
 
 
-def converged_gradients(model, images, target, baseline=0, most=1600):
+def converged_gradients(model, images, target, baseline=0):
     """Integrated gradients, each face with as many points as it needs to be complete.
 
-    From 50 on the points are doubled, up to ``most``, for the faces whose map misses the
-    difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that is more.
+    The points are doubled, from the first to the last of ``POINTS``, for the faces whose map
+    misses the difference of the logits by more than ``COMPLETE`` of it, or of 1 nat where that
+    is more.
     """
     target = check_target(images, target)
     baseline = saliency.like(baseline, images, "baseline")
-    maps, steps = torch.empty_like(images), 50
-    rest = torch.arange(len(images))
-    while len(rest):
+    maps, rest = torch.empty_like(images), torch.arange(len(images), device=images.device)
+    for steps in POINTS:
         of = model, images[rest], target[rest]
         maps[rest] = saliency.integrated_gradients(*of, steps=steps, baseline=baseline[rest])
         missed = saliency.completeness_error(*of, maps[rest], baseline=baseline[rest])
         gain = maps[rest].sum((1, 2, 3)) - missed
-        steps *= 2
-        if steps > most:
-            break
         rest = rest[missed.abs() > COMPLETE * gain.abs().clamp(min=1)]
+        if not len(rest):
+            break
     return maps
 
 
@@ -171,9 +171,6 @@ def importance(name, model, images, target):
     return (maps.abs() if method.direction else maps).sum(1, keepdim=True)
 
 
-# ---- scores against a mask --------------------------------------------------------------------
-
-
 def applicable(names, model, images) -> list[str]:
     """Those of the methods ``names`` that can explain this network; guided backprop needs a ReLU.
 
@@ -185,6 +182,9 @@ def applicable(names, model, images) -> list[str]:
             importance(name, model, images[:1], 0)
             found.append(name)
     return found
+
+
+# ---- scores against a mask --------------------------------------------------------------------
 
 
 def expressive_mask(faces: synthetic.SyntheticFaces, classes) -> np.ndarray:
@@ -292,7 +292,13 @@ def rank_correlation(a, b):
     """Spearman's ρ of two maps, face by face: (n,); ties share their mean rank, NaN if flat."""
     from scipy.stats import rankdata
 
-    a, b = (torch.from_numpy(rankdata(m.flatten(1).cpu().numpy(), axis=1)) for m in (a, b))
+    return _correlation(
+        *(torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)) for maps in (a, b))
+    )
+
+
+def _correlation(a, b):
+    """Pearson's r of two tensors (n, pixels), row by row; NaN where a row is flat."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 
@@ -302,11 +308,15 @@ def randomised(model, seed=0, only=None):
 
     They draw one after the other, from the output down or in the order of ``only``: with one
     seed a longer list begins with the same weights. A weight that is computed (weight norm) is
-    set to what the plain layer would begin with.
+    set to what the plain layer would begin with. ValueError for a network that cannot be copied.
     """
     kept = [value for module in model.modules() for value in vars(module).values()]
-    maps = [value for value in kept if isinstance(value, torch.Tensor)]  # no copy of a graph's
-    net = copy.deepcopy(model, {id(value): value.detach() for value in maps}).eval()
+    maps = [value for value in kept if isinstance(value, torch.Tensor)]
+    known = {id(value): value.detach() for value in maps}  # deepcopy refuses a tensor of a graph
+    try:
+        net = copy.deepcopy(model, known).eval()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"the network cannot be copied, to randomise it: {error}") from error
     if only is None:
         layers = [name for name, of in net.named_modules() if hasattr(of, "reset_parameters")]
         only = reversed(layers)
@@ -382,8 +392,8 @@ def surest_faces(run, rows=None) -> np.ndarray:
     return table.sort_values(["right", "of_label"]).groupby("label")["row"].last().to_numpy()
 
 
-def surest_mistakes(run, faces, most=2) -> pd.DataFrame:
-    """The mistakes of the highest probability, each another answer: columns row, answer, label.
+def surest_mistakes(run, faces) -> pd.DataFrame:
+    """The two mistakes of the highest probability, of two answers: columns row, answer, label.
 
     ``faces``: the run's, the first rows of its set or all. A blank image is no face, and so no
     mistake of the network's.
@@ -392,7 +402,7 @@ def surest_mistakes(run, faces, most=2) -> pd.DataFrame:
     table = table[(table["row"] < len(faces)) & (table["answer"] != table["label"])]
     table = table[faces.images[table["row"]].std((1, 2)) >= BLANK]
     table = table.sort_values("of_answer", ascending=False, kind="stable")
-    return table.drop_duplicates("answer").head(most).reset_index(drop=True)
+    return table.drop_duplicates("answer").head(2).reset_index(drop=True)
 
 
 # ---- verdicts on the stored scores ------------------------------------------------------------
@@ -486,14 +496,13 @@ def ignoring_weights(s: dict) -> list[str]:
     return [name for name in asking(s["methods"]) if kept[name] > IGNORES]
 
 
-def most_trusted(s: dict, among=None) -> str | None:
+def most_trusted(s: dict) -> str | None:
     """The method that depends on the weights and wins most ``MASK_SCORES``; None where none does.
 
     Of several, the one of the highest rank accuracy.
     """
     wins, rank, out = mask_wins(s), mean_scores(s)["rank accuracy"], ignoring_weights(s)
     names = [name for name in wins if wins[name] and name not in out]
-    names = [name for name in names if among is None or name in among]
     return max(names, key=lambda name: (wins[name], rank[name]), default=None)
 
 
@@ -559,6 +568,5 @@ def class_against_others(values, labels, classes: int) -> tuple[np.ndarray, np.n
 
 def map_agreement(maps, others) -> np.ndarray:
     """Pearson's r of two stacks of maps (n, h, w), map by map: (n,); NaN where one is flat or NaN."""
-    pairs = zip(np.asarray(maps, np.float64), np.asarray(others, np.float64), strict=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs])
+    stacks = (torch.as_tensor(np.asarray(of, np.float64)).flatten(1) for of in (maps, others))
+    return _correlation(*stacks).numpy()

@@ -183,12 +183,12 @@ def said_by_people(votes: np.ndarray) -> str:
 def saliency(run: Run) -> Panel:
     """A face, or a picture of one's own, with the map of a method for a class.
 
-    Faces of the run's PrivateTest; where its images are not at hand, those of the run
+    Faces of the run's test split; where its images are not at hand, those of the run
     ``synthetic`` with that run's network. An uploaded picture is always read by ``run``.
     """
     methods = evaluation.asking(evaluation.METHODS)
     source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
-    tested = source.predictions.query("split == 'PrivateTest'")["row"].to_numpy()[:FACES]
+    tested = source.predictions.query("split == @source.test_split")["row"].to_numpy()[:FACES]
     faces = source.faces(rows=tested)
     pictures = {
         f"{row}: {source.classes[k]}": (source, face, "")
@@ -266,6 +266,8 @@ def filters(run: Run) -> Panel:
 
 def on_card(card: dict, k: int, classes: tuple[str, ...]) -> str:
     """A filter's card in words."""
+    if np.isnan(card["tuning"][k]).all():
+        return f"Filter {k} responds to all faces alike."
     row = cards.by_filter(card, classes).loc[k]
     told = (
         f"Filter {k} responds most to {row['responds to']} ({row.tuning:+.1f} sd); the class "

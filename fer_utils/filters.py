@@ -23,11 +23,13 @@ uses; ``images`` are (n, channels, height, width), scaled as the model expects. 
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
 
 from fer_utils.inspection import (
     activations,
@@ -42,6 +44,8 @@ from fer_utils.inspection import (
 )
 
 FACE = (1, 48, 48)  # channels, height, width
+SAMPLES = 8  # noise images by which a receptive field is measured
+STAGES = 4  # convolutions that stand for the layers of a network
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,18 @@ class Field:
         return slice(*self.rows[unit[0]]), slice(*self.columns[unit[1]])
 
 
-def receptive_field(model, layer=None, shape=FACE, samples=8) -> Field:
+def receptive_field(model, layer=None, shape=FACE) -> Field:
     """The pixels whose gradient is not zero, unit row by unit row and column by column.
 
-    Summed over all channels and ``samples`` noise images, since a max pool passes the
+    Summed over all channels and ``SAMPLES`` noise images, since a max pool passes the
     gradient of one input in each window only.
     """
     generator = torch.Generator().manual_seed(0)
     with explained(model) as net, torch.enable_grad():
-        noise = _noise(net, samples, shape, generator)
+        noise = _noise(_blank(net, shape), SAMPLES, generator)
         maps = activations(net, conv_name(net, noise[:1], layer), noise.requires_grad_())
+        if not maps.requires_grad:
+            raise ValueError("no pixel moves a unit of this layer: no gradient leads to the images")
         signs = torch.randn(maps.shape[1], generator=generator).to(maps)
         total = (maps * signs.view(-1, 1, 1)).sum((0, 1))
         height, width = total.shape
@@ -88,22 +94,30 @@ def receptive_field(model, layer=None, shape=FACE, samples=8) -> Field:
     return Field(rows, columns)
 
 
-def stages(model, shape=FACE, most=4) -> list:
+def stages(model, shape=FACE) -> list:
     """[(label, layer name)]: up to four convolutions, evenly picked, the first and last among them.
 
     ``FerCNN``'s are its four: ("conv1", "layer1.0") to ("conv4", "layer4.0").
     """
     with explained(model) as net:
-        blank = next(net.parameters()).new_zeros(1, *shape)
-        used = [name for name, layer, *_ in calls(net, blank) if isinstance(layer, nn.Conv2d)]
+        called = calls(net, _blank(net, shape))
+    used = [name for name, layer, *_ in called if isinstance(layer, nn.Conv2d)]
     used = list(dict.fromkeys(used))
-    number = min(most, len(used))
+    number = min(STAGES, len(used))
     places = [round(k * (len(used) - 1) / max(number - 1, 1)) for k in range(number)]
     return [(f"conv{place + 1}", used[place]) for place in places]
 
 
-def _noise(net, number, shape, generator):
-    return torch.randn(number, *shape, generator=generator).to(next(net.parameters()))
+def _blank(net, shape):
+    """One image of zeros in the network's precision, on its device."""
+    weight = next(net.parameters(), None)
+    if weight is None:
+        raise ValueError("the model has no weights, so no layer to look into")
+    return weight.new_zeros(1, *shape)
+
+
+def _noise(like, number, generator):
+    return torch.randn(number, *like.shape[1:], generator=generator).to(like)
 
 
 def _extent(unit, images, axis):
@@ -122,41 +136,52 @@ def field_arithmetic(model, layer=None, shape=FACE) -> tuple:
     branches meet, the widest counts (Araujo et al. 2019, Distill).
     """
     with explained(model) as net:
-        image = next(net.parameters()).new_zeros(1, *shape)
+        image = _blank(net, shape)
         name = conv_name(net, image, layer)
-        known = [(image, (1, 1, 0))]
+        known = [(image, (1, 1, 0))]  # maps, each with the field of its units
         for called, module, given, output in calls(net, image):
-            size, step, start = _field_of(given, known)
-            if hasattr(module, "kernel_size"):
-                kernel, stride, padding, dilation = _geometry(module)
-                start -= padding * step
-                size += (kernel - 1) * dilation * step
-                step *= stride
+            field = _field_behind(module, given, output, known)
+            if called == name and field is None:
+                raise ValueError(
+                    f"something before layer {name!r} changes the size of its maps and is neither "
+                    "a convolution nor a pool that the formula knows; use receptive_field"
+                )
             if called == name:
-                return size, step, start
-            known.append((output, (size, step, start)))
+                return field
+            if isinstance(output, torch.Tensor):
+                known.append((output, field))
     raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
 
 
-def _field_of(given, known):
-    """The field of a layer's input: its own, or the widest so far of maps of that size."""
-    same = [field for tensor, field in known if tensor is given]
-    alike = [field for tensor, field in known if tensor.shape[2:] == given.shape[2:]]
-    if not same and not alike:
-        raise ValueError("a function that is no layer changes the size; use receptive_field")
-    return same[-1] if same else max(alike)
+def _field_behind(module, given, output, known):
+    """(size, step, start) of a layer's units; None where the formula does not tell.
+
+    Its input has the field of the layer that made it, or else the widest so far of maps of that
+    size.
+    """
+    if not isinstance(given, torch.Tensor) or not isinstance(output, torch.Tensor):
+        return None
+    fields = [field for maps, field in known if maps is given]
+    if not fields:
+        fields = [field for maps, field in known if maps.shape[2:] == given.shape[2:]]
+    if not fields or None in fields:
+        return None
+    size, step, start = max(fields)
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel, stride, padding, dilation = _geometry(module)
+        return size + (kernel - 1) * dilation * step, step * stride, start - padding * step
+    return (size, step, start) if output.shape[2:] == given.shape[2:] else None
 
 
 def _geometry(module):
     """kernel, stride, padding, dilation of a convolution or pool, along its rows."""
-    kernel, stride, dilation = (
-        value[0] if isinstance(value, tuple) else value
-        for value in (module.kernel_size, module.stride, getattr(module, "dilation", 1))
-    )
-    padding = module.padding
-    if isinstance(padding, str):
-        padding = {"same": dilation * (kernel - 1) // 2, "valid": 0}[padding]
-    return kernel, stride, padding[0] if isinstance(padding, tuple) else padding, dilation
+    kernel, stride = _pair(module.kernel_size)[0], _pair(module.stride)[0]
+    dilation = _pair(getattr(module, "dilation", 1))[0]
+    if module.padding in ("same", "valid"):
+        padding = dilation * (kernel - 1) // 2 if module.padding == "same" else 0
+    else:
+        padding = _pair(module.padding)[0]
+    return kernel, stride, padding, dilation
 
 
 class Responses(NamedTuple):
@@ -189,6 +214,9 @@ def activation(model, layer, crops, shape=FACE) -> torch.Tensor:
     """What each filter's middle unit makes of crops of its field: (n, filters)."""
     check_images(crops)
     field = receptive_field(model, layer, shape)
+    seen = (shape[0], *field.size)
+    if crops.shape[1:] != seen:
+        raise ValueError(f"middle units see {seen}, the crops are {tuple(crops.shape[1:])}")
     with explained(model) as net, torch.no_grad():
         name = conv_name(net, crops.new_zeros(1, *shape), layer)
         parts = crops.split(chunk_size(crops))
@@ -242,7 +270,7 @@ def _chosen(wanted, number):
     """The filters (or classes) asked for, as a list; ValueError for one that is not there."""
     if wanted is None:
         return list(range(number))
-    wanted = [int(k) for k in ([wanted] if isinstance(wanted, int) else wanted)]
+    wanted = [int(k) for k in ([wanted] if isinstance(wanted, Integral) else wanted)]
     wrong = [k for k in wanted if not 0 <= k < number]
     if wrong or not wanted:
         raise ValueError(f"no filter {wrong[0] if wrong else wanted}: there are 0 to {number - 1}")
@@ -302,6 +330,11 @@ class PowerSpectrum:
         return cls(mean, (power / len(crops)).sqrt(), bounds)
 
     def start(self, noise):
+        if noise.shape[1:] != self.mean.shape:
+            raise ValueError(
+                f"the spectrum is of crops of {tuple(self.mean.shape)}, the picture asked for is "
+                f"{tuple(noise.shape[1:])}"
+            )
         return 0.3 * noise
 
     def picture(self, code):
@@ -351,7 +384,7 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
     """
     field, prior = receptive_field(model, layer, shape), prior or FreePixels()
     with explained(model) as net:
-        blank = next(net.parameters()).new_zeros(1, *shape)
+        blank = _blank(net, shape)
         name = conv_name(net, blank, layer)
         which = _chosen(filters, net.get_submodule(name).out_channels)
         crop = blank.new_zeros(1, shape[0], *field.size)
@@ -359,7 +392,7 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
         def in_a_face(crops):
             return _within_a_face(net, name, field, shape, crops)
 
-        noise = _noise(net, 2, crop.shape[1:], torch.Generator().manual_seed(0))
+        noise = _noise(crop, 2, torch.Generator().manual_seed(0))
         with torch.no_grad():
             wanted = in_a_face(noise)
         with explained(model) as unpadded:
@@ -379,7 +412,7 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
 def maximise_logits(model, classes=None, prior=None, shape=FACE, **climb) -> Optima:
     """The same for whole faces and the network's outputs. They need not look like any face."""
     with explained(model) as net:
-        blank = next(net.parameters()).new_zeros(1, *shape)
+        blank = _blank(net, shape)
         which = _chosen(classes, net(blank).shape[1])
         return _climb(net, which, blank, prior or FreePixels(), **climb)
 

@@ -20,6 +20,7 @@ import functools
 import textwrap
 import threading
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -173,13 +174,16 @@ def conv_name(net, images, layer=None) -> str:
 
 @contextmanager
 def watched(net, names, note, record):
-    """``note(name, module, inputs, output)`` is called whenever one of these layers has run.
+    """``note(name, module, given, output)`` is called whenever one of these layers has run.
 
-    ``record`` is the list where it keeps what it saw: emptied if the forward pass starts again
-    in other memory.
+    ``given`` is the layer's first input; what ``note`` returns, if anything, is passed on in
+    place of the output. ``record`` is the list where it keeps what it saw: emptied if the
+    forward pass starts again in other memory.
     """
     handles = [
-        net.get_submodule(name).register_forward_hook(functools.partial(note, name))
+        net.get_submodule(name).register_forward_hook(
+            functools.partial(_noted, note, name), with_kwargs=True
+        )
         for name in names
     ]
     net._records.append(record)
@@ -191,15 +195,22 @@ def watched(net, names, note, record):
             handle.remove()
 
 
+def _noted(note, name, module, inputs, named_inputs, output):
+    given = next(iter((*inputs, *named_inputs.values())), None)
+    return note(name, module, given, output)
+
+
 class _Reached(Exception):
     """Ends a forward pass at the layer that was asked for."""
 
 
 def activations(net, layer, images):
     """Output of the layer of that name; nothing behind it runs."""
+    if layer not in dict(net.named_modules()):
+        raise ValueError(f"no layer {layer!r} in the model")
     found = []
 
-    def stop(name, module, inputs, output):
+    def stop(name, module, given, output):
         found.append(output)
         raise _Reached
 
@@ -221,8 +232,8 @@ def calls(net, images) -> list[tuple]:
         if not own and "parametrizations" not in name:
             names.append(name)
 
-    def note(name, module, inputs, output):
-        record.append((name, module, inputs[0] if inputs else None, output))
+    def note(name, module, given, output):
+        record.append((name, module, given, output))
 
     with torch.no_grad(), watched(net, names, note, record):
         net(images)
@@ -237,5 +248,5 @@ def chunk_size(images) -> int:
 def whole_number(**values):
     """ValueError unless every value is a whole number, 1 or more."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")

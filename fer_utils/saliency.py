@@ -31,9 +31,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.utils import _pair
 
 from .inspection import (
     calls,
+    check_images,
     check_target,
     chunk_size,
     conv_name,
@@ -42,6 +44,8 @@ from .inspection import (
     watched,
     whole_number,
 )
+
+BLUR = 4  # pixels: standard deviation of the blur that stands for 'no expression'
 
 
 def gradient(model, images, target):
@@ -142,11 +146,12 @@ def guided_backprop(model, images, target):
         return torch.cat([_gradient(net, x, t, guide=True) for x, t in chunks(images, target)])
 
 
-def blurred(images, sigma=4.0):
+def blurred(images):
     """Gaussian blur with mirrored borders: a baseline or fill that keeps a face's shading."""
-    reach = min(int(3 * sigma + 0.5), min(images.shape[-2:]) - 1)
+    check_images(images)
+    reach = min(3 * BLUR, min(images.shape[-2:]) - 1)
     taps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
-    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
+    kernel = torch.exp(-0.5 * (taps / BLUR) ** 2)
     kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, 1, -1)
     wide = F.pad(images, (reach,) * 4, mode="reflect")
     across = F.conv2d(wide, kernel, groups=images.shape[1])
@@ -180,7 +185,7 @@ def occlusion(model, images, target, size=8, stride=4, fill=0):
 
 def _windows(length, size, stride):
     if size > length:
-        raise ValueError(f"size {size} does not fit: the face is {length} pixels wide")
+        raise ValueError(f"size {size} does not fit: a side of the face has {length} pixels")
     if stride > size and size < length:
         raise ValueError(f"stride {stride} is above size {size}: pixels between stay unseen")
     number = math.ceil((length - size) / stride) + 1
@@ -215,17 +220,20 @@ ELEMENTWISE = (
 
 
 def _checked_chain(net, image, cover, boxes):
-    """The longest chain that gives what the plain way gives on one face; it passes on from now."""
+    """The longest chain whose cone gives what the plain way gives, for two windows on one face.
+
+    From now on its layers pass on what they are given.
+    """
     chain = _chain(net, image)
     some = [boxes[0], boxes[len(boxes) // 2]]
     truth = torch.cat([*_covered(net, [], image, cover, some)])
-    near = torch.finfo(truth.dtype).eps ** 0.5 * truth.abs().max()
+    tolerance = torch.finfo(truth.dtype).eps ** 0.5 * truth.abs().max()
     for layer in chain:
         layer.forward = nn.Identity().forward
     while chain:
         try:
             quick = torch.cat([*_covered(net, chain, image, cover, some)])
-            if quick.shape == truth.shape and (quick - truth).abs().max() <= near:
+            if quick.shape == truth.shape and (quick - truth).abs().max() <= tolerance:
                 break
         except ValueError:
             pass  # what stands behind wants other shapes: it looks at an earlier layer as well
@@ -237,12 +245,18 @@ def _chain(net, image):
     """The simple layers that the network begins with, each fed by the one before."""
     chain, value = [], image
     for _, layer, given, output in calls(net, image):
-        fed = given is value if chain else torch.equal(given, image)
+        fed = given is value if chain else _same(given, image)
         if not fed or not _simple(layer) or layer in chain:
             break
         chain.append(layer)
         value = output
     return chain
+
+
+def _same(given, image):
+    """Whether a layer is given the very image: a network may also cast it first."""
+    is_tensor = isinstance(given, torch.Tensor)
+    return is_tensor and given.dtype == image.dtype and torch.equal(given, image)
 
 
 def _simple(layer):
@@ -259,10 +273,10 @@ def _simple(layer):
 
 
 class _Cone:
-    """The output of a chain for given faces, asked what a patch over them changes."""
+    """A chain's output for some faces, recomputed only where a patch over them changes it."""
 
     def __init__(self, chain, images):
-        self.steps = []  # a layer, and what it sees of the faces with its border, if it has one
+        self.steps = []  # (layer, its padded input; None where it works value by value)
         for layer in chain:
             seen = None
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
@@ -305,16 +319,12 @@ def _reach(layer, axis, side, length):
 
 
 def _unpadded(layer, x):
-    """The layer's own function; a convolution or pool takes no border but what it is given."""
+    """The layer applied to x; a convolution or pool adds no padding of its own."""
     if isinstance(layer, nn.Conv2d):
         return F.conv2d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
     if isinstance(layer, nn.MaxPool2d):
         return F.max_pool2d(x, layer.kernel_size, layer.stride, 0, layer.dilation)
     return type(layer).forward(layer, x)
-
-
-def _pair(value):
-    return tuple(value) if isinstance(value, tuple) else (value, value)
 
 
 def _gradient(net, images, target, guide=False):
@@ -365,7 +375,7 @@ def _cam(model, images, target, layer, weigh):
         name = conv_name(net, images, layer)
         kept, maps = [], []
 
-        def keep(name, module, inputs, output):
+        def keep(name, module, given, output):
             kept.append(output.detach().requires_grad_())
             return kept[-1].clone()
 
@@ -374,11 +384,13 @@ def _cam(model, images, target, layer, weigh):
                 kept.clear()
                 with torch.enable_grad():
                     chosen = own_logits(net(x), t).sum()
-                if len(kept) != 1 or not chosen.requires_grad:
+                if len(kept) != 1:
                     raise ValueError(
                         f"layer {name!r} must be used once on the way to the logits, "
                         f"not {len(kept)} times"
                     )
+                if not chosen.requires_grad:
+                    raise ValueError(f"no gradient leads from the logits to layer {name!r}")
                 (g,) = torch.autograd.grad(chosen, kept)
                 small = (weigh(g) * kept[0].detach()).sum(1, keepdim=True)
                 maps.append(F.interpolate(small, images.shape[-2:], mode="bilinear").contiguous())
@@ -392,8 +404,8 @@ def chunks(*tensors, step=None):
 
 
 def like(value, images, name):
-    """A number or tensor, spread to the shape of ``images``."""
-    value = torch.as_tensor(value, dtype=images.dtype, device=images.device)
+    """A number or tensor, spread to the shape of ``images``; no gradient leads through it."""
+    value = torch.as_tensor(value, dtype=images.dtype, device=images.device).detach()
     try:
         value = value.expand(images.shape)
     except RuntimeError:

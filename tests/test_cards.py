@@ -14,7 +14,7 @@ from fer_utils.runs import Run, RunError
 from fer_utils.train import Recipe
 
 CLASSES, STEPS = 7, 3
-HALF_A_TONE = cards.LEVEL / 2 + 1e-3  # pictures are stored in steps of LEVEL
+HALF_A_TONE = cards.TONE / 2 + 1e-3  # pictures are stored in steps of TONE
 whole = pytest.mark.whole
 
 
@@ -48,7 +48,7 @@ def test_the_figures_of_a_card_are_those_of_the_held_out_faces(run, card, seen):
     for key, value in (
         ("faces", np.bincount(faces.labels, minlength=CLASSES)), ("steps", STEPS),
         ("weakest", a.min(0)), ("median", np.median(a, 0)), ("strongest", a.max(0)),
-        ("quantile99", np.percentile(a, 99, axis=0)), ("sd", a.std(0)),
+        ("quantile99", np.percentile(a, 99, axis=0)),
         ("tuning", filters.class_tuning(found.activation, faces.labels)),
         ("eta_squared", filters.eta_squared(found.activation, faces.labels)),
         ("logit_fall", cost.logit), ("recall_fall", cost.recall),
@@ -136,11 +136,14 @@ def test_a_filter_of_zero_spread_gets_a_card_that_says_so(run, few_faces, monkey
     model = copy.deepcopy(run.model())
     with torch.no_grad():
         model.layer4[0].weight[7] = 0
+        model.layer2[0].weight[0] = 0
     monkeypatch.setattr(Run, "model", lambda self: model)
     card = cards.filter_cards(run, few_faces, steps=1)
-    assert 7 in card["inactive"] and card["sd"][7] == 0 and card["eta_squared"][7] == 0
+    assert 7 in card["inactive"] and card["eta_squared"][7] == 0
     assert np.isnan(cards.normalised(card, "free")[7]) and np.isnan(card["tuning"][7]).all()
     assert 7 not in cards.closer(card)
+    assert np.isnan(card["conv2_reached"][:, 0]).all()  # it is the first of those shown
+    assert np.isfinite(cards.reached_by_layer(card, "conv4")).all(axis=None)
     shown = {"optimum": (card["free"], cards.normalised(card, "free"))}
     rows = dict(zip(run.classes, range(7, 14), strict=True))
     drawn = draw.closer_look(shown, card["tuning"], card["logit_fall"], rows)

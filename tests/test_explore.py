@@ -193,6 +193,23 @@ def test_a_network_of_one_convolution_has_cards_and_outputs(real):
     assert panel.view(panel.choice)[0].startswith(f"Filter {panel.choice['filter']} responds")
 
 
+def test_a_filter_that_responds_to_all_faces_alike_prefers_no_class(real):
+    card = real.read("filters")
+    card["tuning"][5] = np.nan
+    run = SimpleNamespace(read=lambda _: card, model=real.model, classes=real.classes)
+    panel = opened(explore.filters(run))
+    panel.controls["filter"].value = "5"
+    assert "Filter 5 responds to all faces alike.<" in panel.shown.value and picture(panel)
+
+
+def test_a_run_whose_private_test_was_not_scored_shows_its_public_test(drawn):
+    public = drawn.predictions.query("split == 'PublicTest'")
+    run = SimpleNamespace(predictions=public, test_split="PublicTest", name="mine",
+                          classes=drawn.classes, faces=drawn.faces)  # fmt: skip
+    rows = [int(face.split(":")[0]) for face in explore.saliency(run).options({})["face"]]
+    assert rows == public["row"].tolist()[: explore.FACES]
+
+
 def test_a_panel_saved_for_the_report_warns_of_nothing(monkeypatch, tmp_path, drawn):
     monkeypatch.setenv("FER_FIGURES", str(tmp_path))
     monkeypatch.setattr(style, "display", lambda *of, **more: None)

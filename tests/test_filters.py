@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn
@@ -96,7 +97,7 @@ def maps_of(model, layer, images):
 )
 def test_the_measured_field_of_the_reports_network_is_the_arithmetic_one(layer, size):
     model = seeded(FerCNN)
-    field = filters.receptive_field(model, layer, samples=4)
+    field = filters.receptive_field(model, layer)
     by_formula, step, start = filters.field_arithmetic(model, layer)
     assert field.size == (size, size) == (by_formula, by_formula)
     for i, (first, last) in enumerate(field.rows):  # clipped by the face's border
@@ -121,7 +122,7 @@ def test_measured_and_arithmetic_fields_agree_on_random_chains(seed):
         lambda: nn.Conv2d(8, 8, pick(2, 3), padding=1, dilation=pick(1, 2)),
     ]
     model = seeded(lambda: nn.Sequential(*[make() for make in layers]), seed)
-    field = filters.receptive_field(model, "3", (1, 32, 32), samples=16)
+    field = filters.receptive_field(model, "3", (1, 32, 32))
     size, step, start = filters.field_arithmetic(model, "3", (1, 32, 32))
     assert field.columns == field.rows
     for i, (first, last) in enumerate(field.rows):
@@ -147,6 +148,44 @@ def test_a_size_changed_by_no_layer_is_refused_by_the_arithmetic_alone():
     assert filters.receptive_field(model, "second", (3, SIZE, SIZE)).size == (8, 8)
     with pytest.raises(ValueError, match="receptive_field"):
         filters.field_arithmetic(model, "second", (3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.ConvTranspose2d(4, 4, 2, 2),
+        nn.Upsample(scale_factor=2),
+        nn.AdaptiveAvgPool2d(4),
+        nn.LPPool2d(2, 2),
+        nn.MaxPool2d(2, return_indices=True),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_the_formula_does_not_know_is_refused_rather_than_miscounted(between):
+    class Between(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.between = nn.Conv2d(1, 4, 3, padding=1), between
+            self.last = nn.Conv2d(4, 5, 3)
+
+        def forward(self, x):
+            maps = self.between(self.first(x))
+            return self.last(maps[0] if isinstance(maps, tuple) else maps).mean((2, 3))
+
+    model = seeded(Between)
+    assert filters.field_arithmetic(model, "first", SHAPE) == (3, 1, -1)
+    assert filters.receptive_field(model, "last", SHAPE).size > (3, 3)
+    with pytest.raises(ValueError, match=r"'last'.*receptive_field"):
+        filters.field_arithmetic(model, "last", SHAPE)
+
+
+def test_a_layer_that_no_gradient_reaches_has_no_field():
+    class Thresholded(nn.Sequential):
+        def forward(self, x):
+            return super().forward((x > 0).float())
+
+    with pytest.raises(ValueError, match="no pixel moves"):
+        filters.receptive_field(Thresholded(nn.Conv2d(1, 4, 3), nn.Flatten()), "0", SHAPE)
 
 
 def test_a_filter_that_no_pixel_moves_has_no_field(small):
@@ -260,6 +299,8 @@ def test_optima_go_beyond_the_data_in_both_directions(small):
 
 def test_optima_repeat_from_their_seed_whatever_else_is_asked_for(small):
     every = filters.maximise(small, "4", steps=40, shape=SHAPE)
+    single = filters.maximise(small, "4", np.int64(4), steps=np.int64(40), shape=SHAPE)
+    assert torch.allclose(single.activation, every.activation[[4]], rtol=1e-4)
     some = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE)
     assert torch.allclose(some.activation, every.activation[[4, 1]], rtol=1e-4)
     again = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE)
@@ -348,6 +389,11 @@ def test_ablation_is_what_zeroing_the_filter_by_hand_does(small, other):
         (lambda m, x: filters.top_patches(m, "4", x, which="best"), "strongest, median, weakest"),
         (lambda m, x: filters.responses(m, "4", x.repeat(1, 2, 1, 1)), "refuses images"),
         (lambda m, x: filters.ablation(m, "4", x, torch.arange(40)), "out of range"),
+        (lambda m, x: filters.activation(m, "4", x, SHAPE), r"see \(1, 8, 8\), .*\(1, 16, 16\)"),
+        (lambda m, x: filters.activation(m, "4", x[..., :1, :1], SHAPE), "crops"),
+        (lambda m, x: filters.maximise(m, "4", prior=filters.PowerSpectrum.of(x), shape=SHAPE),
+         r"crops of \(1, 16, 16\), .* asked for is \(1, 8, 8\)"),
+        (lambda m, x: filters.stages(nn.Flatten(), SHAPE), "no weights"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused_in_one_line(small, call, message):

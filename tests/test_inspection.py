@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -152,12 +153,24 @@ def test_calls_come_in_order_with_input_and_output_and_as_often_as_made():
         assert not any(module._forward_hooks for module in net.modules())
 
 
+def test_an_input_given_by_keyword_is_recorded_too():
+    class Keyword(Flattening):
+        def forward(self, x):
+            return super().forward(self.act(input=x))
+
+    with explained(Keyword()) as net:
+        name, _, given, _ = inspection.calls(net, images())[0]
+        assert name == "act" and torch.equal(given, images())
+
+
 def test_activations_end_the_forward_pass_at_their_layer():
     model, x = Flattening(), images()
     model.idle = nn.Conv2d(1, 1, 1)
     with explained(model) as net:
         with pytest.raises(ValueError, match="'idle' takes no part"):
             inspection.activations(net, "idle", x)
+        with pytest.raises(ValueError, match="no layer 'nosuch'"):
+            inspection.activations(net, "nosuch", x)
         model.head.register_forward_pre_hook(lambda *_: pytest.fail("too far"))
         torch.testing.assert_close(inspection.activations(net, "first", x), model.first(x))
 
@@ -261,7 +274,7 @@ def test_what_cannot_be_explained_is_told_the_way_out():
 
 
 def test_counts_must_be_whole_numbers():
-    inspection.whole_number(steps=1)
+    inspection.whole_number(steps=1, samples=np.int64(2))
     for wrong in (0, 2.0, True, "3"):
         with pytest.raises(ValueError, match="steps must be a whole number, 1 or more, got"):
             inspection.whole_number(steps=wrong)

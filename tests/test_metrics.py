@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from fer_utils import data, metrics
+from fer_utils.metrics import calibration
 from fer_utils.plotting import confusion as draw
 from fer_utils.plotting import text
 from fer_utils.runs import Run
@@ -116,7 +117,7 @@ def test_accuracy_by_coverage_by_hand_with_a_tie():
     np.testing.assert_allclose(table["accuracy"], [1, 1.5 / 2, 2 / 3, 0.5])
     assert table["faces"].tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(table.loc[3, ["lo", "hi"]].tolist(), metrics.wilson(2, 4))
-    for coverage in (0, 1.01):
+    for coverage in (0, 1.01, np.nan):
         with pytest.raises(ValueError, match=r"expected shares in \(0, 1\]"):
             metrics.accuracy_by_coverage(labels, p, [coverage])
 
@@ -308,6 +309,13 @@ def test_readings_by_hand():
         assert found.loc["decided", "favoured"] == side
 
 
+def test_of_faces_that_are_not_there_nothing_is_known():
+    found = metrics.readings(*votes_of_three([(0, 0, (5, 5, 0), 3)]))  # undecided, all of them
+    row = found.loc["decided"]
+    assert row[["faces", "lo", "hi", "p", "favoured"]].tolist() == [0, 0, 1, 1, "neither"]
+    assert np.isnan(row["network"]) and np.isnan(row["crowd"])
+
+
 def test_people_give_the_label_more_or_less_often_by_how_it_is_counted():
     votes, labels, _, classes = votes_of_three(SOME)
     found = metrics.label_agreement(votes, labels, classes)
@@ -376,10 +384,12 @@ def test_the_real_run_ships_the_votes_of_the_faces_that_it_predicted():
     assert (metrics.crowd_answer(votes, run.classes) >= 0).sum() == 3350
 
 
-def test_reliability_by_hand():
+def test_reliability_by_hand(monkeypatch):
     labels = [0, 1, 0, 0, 1]
     p = [[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.6, 0.4], [0.4, 0.6]]
-    table = metrics.reliability(labels, p, bins=2)  # .55, .6, .6 and .8, .9
+    with monkeypatch.context() as patch:
+        patch.setattr(calibration, "BINS", 2)
+        table = metrics.reliability(labels, p)  # .55, .6, .6 and .8, .9
     assert table["faces"].tolist() == [3, 2]
     assert table["confidence"].tolist() == pytest.approx([1.75 / 3, 0.85])
     assert table["accuracy"].tolist() == pytest.approx([1, 0.5])
@@ -393,9 +403,9 @@ def test_the_null_band_holds_a_calibrated_network_and_no_other():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(7), 1500)
     inside = 0
-    for seed in range(40):
+    for _ in range(40):
         drawn = (p.cumsum(axis=1) < rng.random((1500, 1))).sum(axis=1)
-        found = metrics.calibration_error(drawn, p, draws=300, seed=seed)
+        found = metrics.calibration_error(drawn, p, draws=300)
         inside += found["null_lo"] <= found["ece"] <= found["null_hi"]
     assert inside >= 34  # 38 ± 1.4 of 40 expected
     assert found["ece"] == metrics.probability_scores(drawn, p)["ece"]
@@ -417,14 +427,6 @@ def test_temperature_undoes_a_planted_one_and_changes_no_answer():
     assert (cooled.argmax(axis=1) == p.argmax(axis=1)).all()
     assert metrics.probability_scores(labels, cooled)["ece"] < 0.03
     assert metrics.TEMPERATURES[0] < metrics.temperature([0, 1], [[0.5, 0.5]] * 2) < 20.01
-
-
-def test_copies_are_found_pixel_by_pixel():
-    images = np.random.default_rng(0).integers(0, 256, (6, 48, 48), dtype=np.uint8)
-    images[4] = images[1]
-    images[5] = images[3]  # a copy within the test splits is not one of Training
-    split = np.array(["Training"] * 3 + ["PublicTest", "PrivateTest", "PrivateTest"])
-    assert metrics.copies(images, split)["row"].tolist() == [4]
 
 
 # --- several networks on the same faces ---------------------------------------------------------
@@ -486,7 +488,8 @@ def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
     labels, p = several(1, networks=1, n=400)
     found = metrics.crossed_scores(labels, p)
     matrix = metrics.confusion_matrix(labels, p[0].argmax(1), 4)
-    drawn = metrics.scores(metrics.resampled(matrix, draws=10_000))
+    many = np.concatenate([metrics.resampled(matrix, seed) for seed in range(5)])
+    drawn = metrics.scores(many)
     for name, value in metrics.scores(matrix).items():
         mean, sd, low, high = found[name]
         lo, hi = np.quantile(drawn[name], [0.025, 0.975])
@@ -585,8 +588,11 @@ def test_other_refusals_name_the_value():
         metrics.confusion_matrix([0, 1], [0], 2)
     with pytest.raises(ValueError, match="differ in length"):
         metrics.mcnemar([0, 1], [0, 1], [0])
-    with pytest.raises(ValueError, match="matrix is empty"):
-        metrics.scores(np.zeros((7, 7)))
+    for of in (metrics.scores, metrics.beats_guessing):
+        with pytest.raises(ValueError, match="matrix is empty"):
+            of(np.zeros((7, 7), int))
+    with pytest.raises(ValueError, match="labels of type <U5 are not class indices"):
+        metrics.confusion_matrix(["Angry"], [0], 7)
 
 
 def test_nan_stands_only_where_nothing_can_be_known():

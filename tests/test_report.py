@@ -17,8 +17,9 @@ from nbconvert.exporters import get_exporter
 from PIL import Image
 
 from fer_utils import precomputed
+from fer_utils.data import faces as data
 from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, render
-from fer_utils.report.__main__ import main
+from fer_utils.report.__main__ import main, tell_faces
 
 
 def png(width=8) -> bytes:
@@ -219,8 +220,24 @@ def test_a_run_is_sought_in_the_users_folder_first_then_among_the_shipped(tmp_pa
     monkeypatch.setenv("FER_RUNS", str(tmp_path / "own"))
     assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "runs" / "shipped"
     assert fingerprint.run_folder(tmp_path, "new") == tmp_path / "own" / "new"
-    (tmp_path / "own" / "shipped").mkdir(parents=True)
+    variant = tmp_path / "own" / "shipped" / "variants" / "other" / "metrics.json"
+    variant.parent.mkdir(parents=True)
+    variant.touch()  # a variant of the shipped run
+    assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "runs" / "shipped"
+    (tmp_path / "own" / "shipped" / "config.json").touch()
     assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "own" / "shipped"
+
+
+def test_a_new_variant_makes_chapters_stale_wherever_it_lies(tmp_path, monkeypatch):
+    whole_run(tmp_path / "runs" / "shipped")
+    monkeypatch.setenv("FER_RUNS", str(tmp_path / "own"))
+    seen = [fingerprint.inputs(tmp_path, "shipped", None, None)]
+    for folder in ("own", "runs"):
+        variant = tmp_path / folder / "shipped" / "variants" / "other" / "metrics.json"
+        variant.parent.mkdir(parents=True)
+        variant.touch()
+        seen.append(fingerprint.inputs(tmp_path, "shipped", None, None))
+    assert len(set(seen)) == 3
 
 
 @pytest.fixture
@@ -251,8 +268,31 @@ def test_results_that_were_interrupted_are_finished(tmp_path, called):
 def test_what_is_missing_is_said_before_any_work(tmp_path, called, capsys):
     for option in ("--data", "--votes"):
         assert main(["--run", "mine", option, "no.csv"], root=tmp_path) == 1
-        assert "no.csv: no such file" in capsys.readouterr().err
+        assert f"report: {option} no.csv: no such file" in capsys.readouterr().err
     assert called == [] and not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '{"data": {"kind": "fer2013"}}'])
+def test_a_config_of_no_run_is_named_in_one_line(tmp_path, called, capsys, config):
+    whole_run(tmp_path / "runs" / "mine")
+    (tmp_path / "runs" / "mine" / "config.json").write_text(config)
+    assert main(["--run", "mine"], root=tmp_path) == 1
+    assert "config.json: not the config of a run" in capsys.readouterr().err
+
+
+def test_what_was_told_of_the_faces_is_closed_again(tmp_path, capsys):
+    whole_run(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    config |= {"classes": ["Happy"]}
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
+    np.savez(tmp_path / "mine" / "precomputed" / "dataset.npz", counts=[[1200]])
+    opened = []
+    load = np.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "load", lambda path: opened.append(load(path)) or opened[-1])
+        tell_faces(tmp_path / "mine")
+    assert "Training 1,234: Happy 1,200" in capsys.readouterr().out
+    assert opened[0].zip is None
 
 
 def test_a_change_of_data_or_of_the_order_of_classes_makes_chapters_stale(tmp_path, monkeypatch):
@@ -299,6 +339,7 @@ def frame(columns):
         (markdown("### Too deep"), "cell 2: .*skipped from heading level 1 to 3"),
         (markdown("![x](y.png)"), r"cell 2: .*show\(\.\.\.\)"),
         (picture(), "cell 2: a figure without alt text"),
+        (picture(alt="a", name=""), "cell 2: a figure without alt text and name"),
         (frame(19), "cell 2: a table is wider than the page"),
         (markdown(f"$${'+'.join(['abcdefg'] * 30)}$$"), "cell 2: a formula is wider than the page"),
         (markdown("\U000e0041\ufdd0 no font has this"), "cell 2: no font on this machine"),
@@ -389,6 +430,17 @@ def test_every_formula_sits_on_the_line_of_its_text():
     x, y = (float(re.search(r"vertical-align:(-?[\d.]+)em", piece)[1]) for piece in pieces)
     assert -0.05 < x <= 0 and -0.6 < y < -0.2  # x stands on the line, y hangs below it
     assert glyphs.count("<symbol") == 2 and all("<math" in piece for piece in pieces)
+
+
+def test_the_front_page_speaks_of_fer2013_where_the_run_learned_from_it():
+    for kind, checksum, words in (
+        ("fer2013", data.FER2013, "trained on FER2013,"),
+        ("fer2013", "f" * 64, "trained on real faces,"),
+        ("synthetic", "f" * 64, "trained on synthetic faces,"),
+    ):
+        config = {"data": {"kind": kind, "checksum": checksum}}
+        front = render.read_front(config, {"PublicTest": {"accuracy": 0.5}})
+        assert words in front["abstract"] and "PublicTest" in front["abstract"]
 
 
 def test_pages_warn_exactly_where_real_faces_may_stand():

@@ -356,6 +356,42 @@ def test_the_cone_gives_what_the_whole_network_gives(seed, monkeypatch):
         assert torch.allclose(quick, plain, rtol=0, atol=1e-12)
 
 
+class Aside(Residual):
+    """A layer runs, and nothing becomes of its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.aside = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        self.aside(x)
+        return super().forward(x)
+
+
+class Keyword(nn.Module):
+    """Its first layer is given its input by keyword, and works in another precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1).double()
+        self.head = nn.Linear(3, 5).double()
+
+    def forward(self, x):
+        return self.head(self.conv(input=x.double()).relu().mean((2, 3)))
+
+
+def test_occlusion_also_takes_a_network_that_casts_its_input_and_names_it():
+    model, x = Keyword(), faces(5, dtype=torch.float32)
+    many, few = saliency.occlusion(model, x, 0), saliency.occlusion(model, x[:3], 0)
+    assert torch.allclose(many[:3], few, atol=1e-6)
+
+
+def test_maps_carry_no_gradient_though_images_and_baseline_do(small):
+    x = faces().requires_grad_()
+    maps = saliency.integrated_gradients(small, x, 0, baseline=saliency.blurred(x))
+    assert not maps.requires_grad
+
+
 def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
     x = faces()
     twice = Residual().double()
@@ -364,6 +400,9 @@ def test_a_layer_used_twice_and_logits_without_gradient_are_refused():
     twice.never = nn.Conv2d(6, 6, 3)
     with pytest.raises(ValueError, match=r"'never' must be used once on the way .*, not 0 times"):
         saliency.grad_cam(twice, x, 0, "never")
+    aside = Aside().double()
+    with pytest.raises(ValueError, match="no gradient leads from the logits to layer 'aside'"):
+        saliency.grad_cam(aside, x, 0, "aside")
     dense = Dense().double()
     dense.aux = nn.Conv2d(6, 6, 3)  # defined last, never called: not the layer by default
     last = saliency.grad_cam(dense, x, 0, dense.layers[2])
@@ -398,6 +437,7 @@ def test_each_method_checks_network_images_and_target(small, method):
         (lambda m, x: saliency.integrated_gradients(m, x, 0, baseline=float("nan")), "baseline"),
         (lambda m, x: saliency.smoothgrad(m, x, 0, samples=2.5), "samples must be"),
         (lambda m, x: saliency.smoothgrad(m, x, 0, noise=-1), "noise must be"),
+        (lambda m, x: saliency.blurred((255 * x).byte()), "floating-point"),
     ],
 )
 def test_bad_options_give_one_clear_line(small, call, message):

@@ -245,6 +245,11 @@ def test_bad_arguments_are_refused_in_one_line(arguments, complaint):
     assert complaint in str(error.value) and "\n" not in str(error.value)
 
 
+def test_an_action_unit_may_be_any_kind_of_whole_number(some):
+    one, other = (synthetic.difference_map(some[:7], unit) for unit in (12, np.int64(12)))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_unknown_parts_units_and_foreign_faces_are_refused(some):
     with pytest.raises(ValueError, match="no action unit, part or class 'ear'"):
         synthetic.difference_map(some[:1], "ear")

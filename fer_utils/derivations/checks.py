@@ -57,12 +57,12 @@ def difference_errors(case: Case, backward, steps=STEPS, central=True) -> Tensor
 
     dy = torch.cos(case.forward(*case.inputs))
     gradients = _tuple(backward(dy, *case.inputs))
-    slope = sum((g * v).sum() for g, v in zip(gradients, case.direction, strict=True))
+    by_hand = sum((g * v).sum() for g, v in zip(gradients, case.direction, strict=True))
     if central:
         measured = [(loss(h) - loss(-h)) / (2 * h) for h in steps]
     else:
         measured = [(loss(h) - loss(0.0)) / h for h in steps]
-    return torch.stack([(m - slope).abs() / slope.abs() for m in measured])
+    return torch.stack([(m - by_hand).abs() / by_hand.abs() for m in measured])
 
 
 def slope(case, backward, central=True) -> float:

@@ -33,7 +33,8 @@ def _verdict(name, answer) -> str:
         gamma = torch.tensor([0.5 + m], dtype=x.dtype)
         true = batchnorm_steps(g[:, None], x[:, None], gamma, 0.1 * m)[name].squeeze()
         try:
-            given = torch.as_tensor(answer(g.clone(), x.clone(), gamma.item(), 0.1 * m))
+            given = answer(g.clone(), x.clone(), gamma.item(), 0.1 * m)
+            given = torch.as_tensor(given, dtype=x.dtype)  # a plain number would become float32
         except Exception as error:  # a reader's function may fail in any way
             return f"fails: {type(error).__name__}: {error}"
         if given.shape != true.shape:

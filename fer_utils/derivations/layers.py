@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.modules.utils import _pair
 
 from fer_utils.derivations.sizes import conv_output_size, pool_output_size
 
@@ -87,10 +88,6 @@ def conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, stride=1, padding=0, 
     dx = dx[:, :, top : top + height, left : left + width]
     correlated = F.conv2d(padded.transpose(0, 1), dy.transpose(0, 1), None, dilation, 0, stride)
     return dx, correlated[:, :, :kh, :kw].transpose(0, 1), dy.sum((0, 2, 3))
-
-
-def _pair(value):
-    return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
 def _check_channels(x, weight):

@@ -56,11 +56,17 @@ def _forward(model, images):
     tape, inputs = [], []
 
     def enter(layer, given):
+        if not given or not isinstance(given[0], Tensor):
+            raise ValueError(
+                f"no backward pass by hand: layer {names[layer]!r} is given no tensor by position"
+            )
         inputs.append(given[0].clone())  # the layer may work in place, and so may the next one
 
     def leave(layer, given, output):
-        if not isinstance(output, Tensor):
-            raise ValueError(f"no backward pass by hand: layer {names[layer]!r} returns no tensor")
+        if not isinstance(output, Tensor) or output.ndim < 2:
+            raise ValueError(
+                f"no backward pass by hand: layer {names[layer]!r} returns no batch of values"
+            )
         tape.append((names[layer], layer, inputs[-1], output.clone()))
 
     handles = [layer.register_forward_pre_hook(enter) for layer in names]
@@ -86,7 +92,8 @@ def _forward(model, images):
 def _check_fed(place, x, source, given):
     """ValueError unless x holds the very values given, flattened or not."""
     flat = given.flatten(1)
-    if x.shape not in (given.shape, flat.shape) or not torch.equal(x.flatten(1), flat):
+    fits = isinstance(x, Tensor) and x.shape in (given.shape, flat.shape)
+    if not fits or not torch.equal(x.flatten(1), flat):
         raise ValueError(
             f"no backward pass by hand: {place} is not fed by {source}, called before it; it "
             "needs a chain of nn.Modules"

@@ -1,7 +1,7 @@
 """Output sizes by counting window positions; the proofs are in chapter 6.
 
 All settings are integers for one axis, or tuples with an entry an axis (an integer beside a tuple
-counts for every axis). ValueError exactly where torch refuses.
+counts for every axis). ValueError where torch refuses, but for a transposed size of 0.
 """
 
 from __future__ import annotations

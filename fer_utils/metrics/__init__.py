@@ -13,9 +13,9 @@ nothing else is ever NaN. *Significant* means p < 0.05, after Holm's correction 
 tests are made. Input that is not as above is a ValueError with row and value.
 
 - ``confusion``      counts, composite scores, intervals, classes, pairs of classes, a claim on them
-- ``calibration``    NLL, Brier, ECE with its null band, reliability, temperature, declining;
-  ``summary``
-- ``comparison``     networks on the same faces: McNemar, two-way bootstrap, agreement of orders
+- ``calibration``    NLL, Brier, ECE with its null band, reliability, temperature, declining, and
+                     the ``summary`` that metrics.json holds
+- ``comparison``     networks on the same faces: McNemar, two-way bootstrap
 - ``annotators``     votes of the crowd beside labels and predictions
 """
 
@@ -47,7 +47,6 @@ from fer_utils.metrics.calibration import (
     tempered,
 )  # fmt: skip
 from fer_utils.metrics.comparison import (
-    copies,
     crossed_draws,
     crossed_interval,
     crossed_means,

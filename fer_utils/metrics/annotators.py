@@ -2,7 +2,7 @@
 
 Common to every function::
 
-    votes      (n, 10)  counts in FER+'s column order, about ten voters a face
+    votes      (n, 10)  counts in FER+'s column order, ten voters a face
     labels     (n,)     int class index
     predicted  (n,)     int class index
     classes    (k,)     names that the indices stand for, each one of FER+'s seven emotions
@@ -28,7 +28,6 @@ from fer_utils.metrics.confusion import (
     percentiles,
     ratio,
     shares,
-    wilson,
     with_accuracy,
 )
 
@@ -166,7 +165,7 @@ def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
     network = confusability(confusion_matrix(labels, predicted, k))[i, j]
     table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
     table = table.assign(network=network, gap=voters - network).dropna()
-    return table.sort_values("gap", key=abs, ascending=False, ignore_index=True)
+    return table.sort_values("gap", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
 def agreement(votes, labels, predicted, classes=EMOTIONS):
@@ -282,11 +281,10 @@ def readings(votes, labels, predicted, classes=EMOTIONS):
         rows[name] = {
             "faces": len(truth),
             "hits": (own == truth).sum(),
-            "crowd": (theirs == truth).sum() / max(len(truth), 1),
+            "crowd": (theirs == truth).sum() / len(truth) if len(truth) else np.nan,
             "p": p,
             "favoured": favoured(only_network, only_crowd),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    table["network"] = ratio(table["hits"], table["faces"], empty=0.0)
-    table["lo"], table["hi"] = wilson(table["hits"], table["faces"])
+    table = with_accuracy(table, table["hits"]).rename(columns={"accuracy": "network"})
     return table[["faces", "network", "lo", "hi", "crowd", "p", "favoured"]]

@@ -92,7 +92,7 @@ def summary(labels, probabilities, classes):
     return {"n": len(labels)} | found | probability_scores(labels, probabilities)
 
 
-def calibration_error(labels, probabilities, draws=2000, seed=0):
+def calibration_error(labels, probabilities, draws=2000):
     """{ece, null_lo, null_hi, verdict}: is the network right as often as it is confident?
 
     Chance alone lifts ECE above 0. The null band holds 95 % of the ECEs that a perfectly
@@ -101,7 +101,7 @@ def calibration_error(labels, probabilities, draws=2000, seed=0):
     'overconfident' or 'underconfident', by the mean confidence and the accuracy.
     """
     confidence, hit = _answers(labels, probabilities)
-    drawn = np.random.default_rng(seed).random((draws, len(hit))) < confidence
+    drawn = np.random.default_rng(0).random((draws, len(hit))) < confidence
     lo, hi = percentiles(_ece(confidence, drawn))
     ece = _ece(confidence, hit)
     verdict = "overconfident" if confidence.mean() > hit.mean() else "underconfident"
@@ -110,13 +110,13 @@ def calibration_error(labels, probabilities, draws=2000, seed=0):
     return {"ece": float(ece), "null_lo": float(lo), "null_hi": float(hi), "verdict": verdict}
 
 
-def reliability(labels, probabilities, bins=BINS):
+def reliability(labels, probabilities):
     """Table, a row a bin of confidence: faces, confidence, accuracy, lo, hi (Wilson).
 
-    The bins hold equally many faces (to one), so that none is thin.
+    The ``BINS`` bins hold equally many faces (to one), so that none is thin.
     """
     confidence, hit = _answers(labels, probabilities)
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(hit)))
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(BINS, len(hit)))
     faces = np.array([len(part) for part in parts])
     hits = np.array([hit[part].sum() for part in parts])
     mean = np.array([confidence[part].mean() for part in parts])
@@ -129,7 +129,7 @@ def accuracy_by_coverage(labels, probabilities, coverage):
     Columns coverage, faces, accuracy, lo, hi (Wilson). Faces of equal confidence count alike.
     """
     coverage = np.asarray(coverage, dtype=np.float64)
-    if ((coverage <= 0) | (coverage > 1)).any():
+    if not ((coverage > 0) & (coverage <= 1)).all():
         raise ValueError(f"coverage {coverage.tolist()}: expected shares in (0, 1]")
     confidence, hit = _answers(labels, probabilities)
     _, tie = np.unique(-confidence, return_inverse=True)  # 0 for the most confident
@@ -141,9 +141,10 @@ def accuracy_by_coverage(labels, probabilities, coverage):
 
 def tempered(probabilities, temperature):
     """softmax(log p / temperature), which is softmax(logits / temperature)."""
-    logits = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), FLOOR)) / temperature
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
+
+    p = np.maximum(np.asarray(probabilities, dtype=np.float64), FLOOR)
+    return softmax(np.log(p) / temperature, axis=1)
 
 
 def temperature(labels, probabilities):

@@ -1,4 +1,4 @@
-"""Networks on the same faces: tests of two, intervals of several, faces seen in training.
+"""Networks on the same faces: tests of two, intervals of several.
 
 **Two-way bootstrap.** ``values`` are (networks, …, faces): every network scored on the same
 faces. One value a face says nothing of another network, and one network nothing of another
@@ -67,7 +67,7 @@ def paired_cells(labels, ours, theirs, k):
     lost = confusion_matrix(labels[moved], theirs[moved], k)
     support = np.bincount(labels, minlength=k)[:, None]
     p = [sign_test(b, c) for b, c in zip(gained.ravel(), lost.ravel(), strict=True)]
-    difference = ratio(gained - lost, np.broadcast_to(support, (k, k)), empty=0.0)
+    difference = ratio(gained - lost, support, empty=0.0)
     return difference, holm(p).reshape(k, k)
 
 
@@ -80,7 +80,7 @@ def disagreement(predicted):
     return float(min(differ, default=0)), float(max(differ, default=0))
 
 
-@lru_cache(4)  # some 60 MB for a test split
+@lru_cache(4)  # some 60 MB each for a test split
 def crossed_draws(networks: int, faces: int, resamples: int = 2000):
     """Weights of networks (resamples, networks) and of faces (resamples, faces), rows sum to 1.
 
@@ -164,7 +164,8 @@ def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float
     """{score: (mean, sd, lo, hi)} of networks (networks, n, k) that answered the same n faces.
 
     sd is between networks, NaN of a single one; lo and hi hold for other networks and faces of
-    the same kind. ECE has NaN for both: its resamples are biased, see ``calibration_error``.
+    the same kind. ECE has NaN for both: chance lifts it, in a resample more than in the faces
+    themselves (``calibration_error`` has its null band instead).
     """
     _, of_faces = crossed_draws(len(probabilities), len(labels))
     values, draws = [], []
@@ -181,10 +182,3 @@ def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float
         name: (each.mean(), each.std(ddof=1), *map(float, bounds[name]))
         for name, each in pd.DataFrame(values).astype(np.float64).items()
     }
-
-
-def copies(images, split):
-    """{'row': int (m,)}: faces outside Training whose very image lies in it too."""
-    seen = {image.tobytes() for image in images[split == "Training"]}
-    later = np.flatnonzero(split != "Training")
-    return {"row": np.array([r for r in later if images[r].tobytes() in seen], dtype=np.int64)}

@@ -14,7 +14,10 @@ Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 def class_indices(values, k, name="labels"):
     """The values as int64, or a ValueError that names the first that is no class index."""
     values = np.asarray(values)
-    if values.dtype.kind not in "iu" and not np.array_equal(values, np.floor(values)):
+    whole = values.dtype.kind in "biu"
+    if values.dtype.kind == "f":
+        whole = np.array_equal(values, np.floor(values))
+    if not whole:
         raise ValueError(f"{name} of type {values.dtype} are not class indices")
     outside = (values < 0) | (values >= k)
     if outside.any():
@@ -110,12 +113,14 @@ def holm(p):
     return adjusted
 
 
-def resampled(matrix, draws=2000, seed=0):
-    """As many faces drawn again from the matrix, (draws, k, k): one multinomial draw each."""
+def resampled(matrix, seed=0):
+    """Bootstrap samples of the matrix, (2000, k, k): as many faces, drawn again from its cells."""
     matrix = np.asarray(matrix)
     total = matrix.sum()
-    drawn = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=draws)
-    return drawn.reshape(draws, *matrix.shape)
+    if total == 0:
+        raise ValueError("no faces to draw again: the confusion matrix is empty")
+    drawn = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=2000)
+    return drawn.reshape(-1, *matrix.shape)
 
 
 def percentiles(draws):

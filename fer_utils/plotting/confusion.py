@@ -11,7 +11,9 @@ from fer_utils.plotting import style
 from fer_utils.plotting.text import pair_names, percent
 
 OTHER = style.MARKED  # people, or the 2019 recipe; the run itself is style.ACCENT
-LOOKS = ((style.ACCENT, "-"), (OTHER, "--"))  # of the run, of what it is compared with
+LOOKS = (  # of the run, and of the two networks at most that it is compared with
+    (style.ACCENT, "-"), (OTHER, "--"), ("#009E73", "-."),
+)  # fmt: skip
 PROGRESS = "PuOr"  # orange regress, violet progress
 SIDES = (("network", style.ACCENT, ""), ("nobody", "#D9D9D9", "..."), ("label", "#E69F00", "///"))
 
@@ -168,10 +170,11 @@ def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, class
     return figure
 
 
-def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8) -> Figure:
+def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame) -> Figure:
     """Accuracy by how many voters agree; whom the crowd sides with in each pair's mistakes.
 
-    Of ``metrics.accuracy_by_agreement`` and ``metrics.mistakes``: all, and ``most`` pairs.
+    Of ``metrics.accuracy_by_agreement`` and ``metrics.mistakes``: all mistakes together, and the
+    first eight pairs.
     """
     figure, (left, right) = style.figure(1, 2, height=3.3, width_ratios=(1, 1.25))
     look = {"fmt": "o-", "color": style.ACCENT, "linewidth": 1.2}
@@ -182,7 +185,7 @@ def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame, most: int = 8
     left.set_xticks(by_votes["votes"], [f"{n}" if n > 3 else "≤ 3" for n in by_votes["votes"]])
     left.set_ylim(0, 103)
     left.grid(axis="y")
-    table = mistakes.head(most + 1)
+    table = mistakes.head(1 + 8)
     start = np.zeros(len(table))
     for name, colour, hatch in SIDES:
         share = 100 * (table[f"with_{name}"] / table["mistakes"]).to_numpy()

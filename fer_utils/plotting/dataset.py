@@ -31,7 +31,7 @@ def mean_faces(means: np.ndarray, classes) -> Figure:
     ``means`` (classes, 48, 48), grey levels 0–255.
     """
     apart = means - np.nanmean(means, axis=0)
-    limit = style.signed_limit(np.nan_to_num(apart))
+    limit = style.signed_limit(apart)
     drawn, axes = style.figure(2, len(classes), height=2.3)
     for k, (name, colour) in enumerate(zip(classes, style.colours(classes), strict=True)):
         style.face_image(axes[0, k], means[k])

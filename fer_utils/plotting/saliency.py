@@ -166,7 +166,7 @@ def plot_class_maps(mean_face: np.ndarray, maps: dict, heads) -> Figure:
         face_image(ax, np.nan_to_num(face))
     for row, values in zip(axes[1:], maps.values(), strict=True):
         known = np.isfinite(values).all((1, 2))
-        limit = signed_limit(values[known]) if known.any() else 1.0
+        limit = signed_limit(values)
         signed = bool((values[known] < 0).any())
         for ax, face, map_ in zip(row[known], mean_face[known], values[known], strict=True):
             if signed:

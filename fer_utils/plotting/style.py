@@ -75,9 +75,14 @@ def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = 
 
 
 def signed_limit(*maps: np.ndarray, quantile: float = 0.995) -> float:
-    """The symmetric limit of a signed scale: a high quantile of |map|, never zero."""
+    """The symmetric limit of a signed scale: a high quantile of |map|, never zero.
+
+    What is not finite has no say; 1 where nothing is.
+    """
     magnitude = np.abs(np.concatenate([np.asarray(m, float).ravel() for m in maps]))
-    return float(np.quantile(magnitude, quantile)) or 1.0
+    known = magnitude[np.isfinite(magnitude)]
+    limit = float(np.quantile(known, quantile)) if len(known) else 0.0
+    return limit or 1.0
 
 
 def signed_image(ax: Axes, map_: np.ndarray, limit: float | None = None, **kwargs):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def percent(value: float, digits: int = 0) -> str:
+def percent(value: float) -> str:
     """``41``; a dash where there is nothing to tell."""
-    return "–" if np.isnan(value) else f"{100 * value:.{digits}f}"
+    return "–" if np.isnan(value) else f"{100 * value:.0f}"
 
 
 def said(value: float, lo: float, hi: float, digits: int = 3) -> str:

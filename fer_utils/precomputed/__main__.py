@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fer_utils import runs, train
+from fer_utils.commandline import run_command
 from fer_utils.data import Faces
 from fer_utils.precomputed import RESULTS, applies, missing, networks
 
@@ -39,7 +40,7 @@ def make(run: runs.Run, faces: Faces, names: list[str]) -> None:
 
 
 def train_networks(run: runs.Run, names: list[str]) -> None:
-    """The further networks that these results compare and that are not here, one after the other."""
+    """Train the further networks that these results compare and that are not here."""
     wanted = [network for name in names for network in RESULTS[name].networks]
     lacking = [network for network in wanted if networks.trained(run, network) is None]
     if lacking:
@@ -53,6 +54,16 @@ def train_networks(run: runs.Run, names: list[str]) -> None:
     for network in lacking:
         progress = train.progress_line(recipe, run.config["data"]["faces"]["Training"])
         networks.make(run, network, progress)
+
+
+def verify(run: runs.Run, faces: Faces) -> int:
+    """Say what no longer comes out as published; 1 where there is something."""
+    found = differences(run, faces)
+    for line in found:
+        print(f"verify: {line}", file=sys.stderr)
+    if not found:
+        print(f"every published figure of {run.name!r} comes out again")
+    return 1 if found else 0
 
 
 def differences(run: runs.Run, faces: Faces) -> list[str]:
@@ -80,14 +91,30 @@ def differences(run: runs.Run, faces: Faces) -> list[str]:
 
 
 def furthest(old: dict, new: dict) -> float:
-    """The largest difference of two sets of arrays, each in units of its array's range."""
+    """The largest difference of two sets of arrays, each in units of its array's range.
+
+    Infinite where an array is missing or of another shape, and where counts, rows or names differ.
+    """
     worst = 0.0
-    for key, value in old.items():
-        if value.dtype.kind in "fiu":
-            before, after = (np.nan_to_num(x.astype(float)) for x in (value, new[key]))
-            span = float(np.ptp(before)) if before.size else 0.0
-            worst = max(worst, float(abs(before - after).max(initial=0.0)) / (span or 1.0))
+    for key, before in old.items():
+        after = new.get(key)
+        if after is None or before.shape != after.shape:
+            return np.inf
+        if before.dtype.kind == "f":
+            worst = max(worst, _gap(before.astype(float), after.astype(float)))
+        elif not np.array_equal(before, after):
+            return np.inf
     return worst
+
+
+def _gap(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest difference in units of the range; infinite where one alone is NaN."""
+    known = np.isfinite(before)
+    if not np.array_equal(known, np.isfinite(after)):
+        return np.inf
+    if not known.any():
+        return 0.0
+    return float(abs(before - after)[known].max() / (np.ptp(before[known]) or 1.0))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,35 +130,32 @@ def main(arguments: list[str] | None = None) -> int:
     how.add_argument("--verify", action="store_true", help="compare, store nothing")
     how.add_argument("--missing", action="store_true", help="make only what RUN lacks")
     args = parser.parse_intermixed_args(arguments)
-    try:
-        if unknown := set(args.names) - set(RESULTS):
-            raise ValueError(f"no result {min(unknown)!r} (have: {', '.join(RESULTS)})")
-        run = runs.Run.load(args.run)
-        quick = [name for name, how in RESULTS.items() if not how.networks or run.has(name)]
-        names = args.names or quick
-        if args.missing:
-            lacking = missing(run.path, further=True)
-            names = [name for name in lacking if name in (args.names or lacking)]
-        faces = run.faces() if names else None
-        if names and faces is None:
-            raise ValueError(
-                f"run {args.run!r} was made from real faces, which are not at hand: "
-                "say where they lie with DATA=… (or the variable FER_DATA)"
-            )
-        torch.manual_seed(0)
-        if args.verify:
-            found = differences(run, faces)
-            for line in found:
-                print(f"verify: {line}", file=sys.stderr)
-            if not found:
-                print(f"every published figure of {args.run!r} comes out again")
-            return 1 if found else 0
-        if args.missing:
-            train_networks(run, names)
-        make(run, faces, names)
-    except (ValueError, OSError, train.TrainingError) as error:
-        print(f"precomputed: {error}", file=sys.stderr)
-        return 1
+    if args.verify and args.names:
+        parser.error("--verify compares every result: give no NAME")
+    return run_command("precomputed", lambda: precompute(args))
+
+
+def precompute(args: argparse.Namespace) -> int:
+    if unknown := set(args.names) - set(RESULTS):
+        raise ValueError(f"no result {min(unknown)!r} (have: {', '.join(RESULTS)})")
+    run = runs.Run.load(args.run)
+    quick = [name for name, how in RESULTS.items() if not how.networks or run.has(name)]
+    names = args.names or quick
+    if args.missing:
+        lacking = missing(run.path, further=True)
+        names = [name for name in lacking if name in (args.names or lacking)]
+    faces = run.faces() if names else None
+    if names and faces is None:
+        raise ValueError(
+            f"run {args.run!r} was made from real faces, which are not at hand: "
+            "say where they lie with DATA=… (or the variable FER_DATA)"
+        )
+    torch.manual_seed(0)
+    if args.verify:
+        return verify(run, faces)
+    if args.missing:
+        train_networks(run, names)
+    make(run, faces, names)
     return 0
 
 

@@ -23,7 +23,7 @@ SEEN = 4000  # held-out faces, at most
 STRONGEST = 100  # patches in a mean patch
 SHOWN = 12  # filters of an earlier layer
 UNTRAINED = (20190, 20191, 20192, 20193, 20194)  # seeds of the control networks
-LEVEL = 4  # grey levels between neighbouring tones of a stored picture
+TONE = 4  # grey levels between neighbouring tones of a stored picture
 KINDS = {  # the pictures of a card, and what a figure calls them
     "free": "optimum,\nfree pixels",
     "spectrum": "optimum,\npower spectrum",
@@ -42,14 +42,15 @@ def filter_cards(run: Run, faces: Faces, steps: int = 128) -> dict[str, np.ndarr
         - ``free``, ``spectrum`` (f, h, w): the optimum under free pixels and under the faces'
           power spectrum; ``negative``: the lowest, same spectrum; ``mean_patch`` of the
           ``averaged`` () strongest patches; each with ``…_activation`` (f,)
-        - ``weakest``, ``median``, ``quantile99``, ``strongest``, ``sd`` (f,) over the faces
+        - ``weakest``, ``median``, ``quantile99``, ``strongest`` (f,) over the faces
         - ``tuning`` (f, c): class means in standard deviations; ``eta_squared`` (f,) and
           ``eta_squared_untrained`` (u, f)
         - ``logit_fall``, ``recall_fall`` (f, c): what zeroing a filter costs
         - ``inactive`` (k,), ``duplicates`` (k, 2)
         - ``early`` (l,): the convolutions shown between first and last, such as ``conv2``; of
           each its ``conv2_filters`` (12,), their optima ``conv2`` (12, s, s) under the spectrum,
-          and ``conv2_reached`` (2, 12): normalised activations, free pixels and spectrum
+          and ``conv2_reached`` (2, 12): normalised activations, free pixels and spectrum, NaN for
+          a filter that responds to all faces alike
         - ``outputs`` (c, 48, 48) spectrum optima of the logits, ``outputs_logit``,
           ``outputs_strongest`` (c,): their logits and the highest of a face
         - ``faces`` (c,): how many faces of each class were looked at; ``steps`` () of a climb
@@ -96,8 +97,8 @@ def held_out(faces: Faces) -> Faces:
 
 def grey(pictures: torch.Tensor, scale: dict) -> np.ndarray:
     """Model units (n, 1, h, w) to stored grey levels, uint8 (n, h, w)."""
-    levels = (pictures[:, 0] * scale["sd"] + scale["mean"]) * 255 / LEVEL
-    return (levels.round() * LEVEL).clamp(0, 255).byte().numpy()
+    levels = (pictures[:, 0] * scale["sd"] + scale["mean"]) * 255 / TONE
+    return (levels.round() * TONE).clamp(0, 255).byte().numpy()
 
 
 def _own_activation(run: Run, layer, which, pictures: np.ndarray) -> np.ndarray:
@@ -114,7 +115,6 @@ def _distribution(activation: np.ndarray) -> dict:
         "median": np.median(activation, 0),
         "quantile99": np.quantile(activation, 0.99, axis=0),
         "strongest": activation.max(0),
-        "sd": sd,
         # A LeakyReLU never gives an exact zero, so 'always zero' would find no inactive filter.
         "inactive": np.flatnonzero(sd <= 0.01 * np.median(sd)),
         "duplicates": np.argwhere(r > DUPLICATE),
@@ -193,7 +193,7 @@ def _early(run: Run, pixels, steps: int) -> dict:
             optima = filters.maximise(model, layer, which, prior, steps=steps)
             arrays[label] = grey(optima.pictures, run.config["scale"])
             own = _own_activation(run, layer, which, arrays[label])
-            reached.append((own - median) / (strongest - median))
+            reached.append(_between(own, median, strongest))
         arrays[f"{label}_filters"], arrays[f"{label}_reached"] = which, np.stack(reached)
     return arrays
 
@@ -232,8 +232,12 @@ def normalised(card: dict, kind: str) -> np.ndarray:
     of the quantiles that it holds.
     """
     value = card.get(f"{kind}_activation", card.get(kind))
-    span = card["strongest"] - card["median"]
-    return (value - card["median"]) / np.where(span > 0, span, np.nan)
+    return _between(value, card["median"], card["strongest"])
+
+
+def _between(value, median, strongest) -> np.ndarray:
+    span = strongest - median
+    return (value - median) / np.where(span > 0, span, np.nan)
 
 
 def selective(card: dict) -> np.ndarray:
@@ -254,8 +258,8 @@ def verdict(card: dict) -> str:
 
 
 def reached_by_layer(card: dict, last: str) -> pd.DataFrame:
-    """Median normalised activation of the optima: a row a prior, a column a layer, ``last`` last."""
-    medians = {label: np.median(card[f"{label}_reached"], axis=1) for label in card["early"]}
+    """Median normalised activation of optima: a row a prior, a column a layer, ``last`` last."""
+    medians = {label: np.nanmedian(card[f"{label}_reached"], axis=1) for label in card["early"]}
     medians[last] = [np.nanmedian(normalised(card, kind)) for kind in ("free", "spectrum")]
     return pd.DataFrame(medians, index=["free pixels", "power spectrum"], dtype=float)
 

@@ -19,7 +19,7 @@ FEW = 16  # faces on which the two scores that take many maps a face are measure
 def method_scores(
     run: Run, faces: synthetic.SyntheticFaces, n: int = FACES, few: int = FEW
 ) -> dict[str, np.ndarray]:
-    """Every method of ``evaluation.METHODS`` that the network allows, on the first ``n`` test faces with an expression.
+    """Every method that the network allows, on the first ``n`` test faces with an expression.
 
     Each network, the run's own and those of other seeds as far as they are here (k in all), is
     scored on the same faces. The logit explained is the label's, right or wrong. ``cascading``
@@ -28,11 +28,11 @@ def method_scores(
     even one; a flat map correlates 0.
 
     Returns:
-        ``methods`` (m,) · ``scores`` (s,) as ``evaluation.ALL_SCORES`` · ``seeds``,
-        ``accuracy`` (k,) · ``values`` (k, m, s, n) · ``untrained`` (k, m, 3, n):
-        ``MASK_SCORES`` for as many randomly initialised networks · ``layers`` (l,) from the
-        output down, ``cascade`` (k, m, l): correlation once all down to there are random ·
-        ``rows``, ``labels`` (n,) · ``mask_share``: mean share of the pixels.
+        ``methods`` (m,) · ``scores`` (s,) as ``evaluation.ALL_SCORES`` · ``seeds`` (k,) ·
+        ``values`` (k, m, s, n) · ``untrained`` (k, m, 3, n): ``MASK_SCORES`` for as many
+        randomly initialised networks · ``layers`` (l,) from the output down, ``cascade``
+        (k, m, l): correlation once all down to there are random · ``mask_share``: mean share of
+        the pixels.
     """
     test = faces[np.flatnonzero(faces.split != "Training")[: n + n // 4]]
     masks = evaluation.expressive_mask(test, run.classes)
@@ -52,10 +52,7 @@ def method_scores(
         "methods": np.array(methods),
         "scores": np.array(evaluation.ALL_SCORES),
         "seeds": np.array([network.config["recipe"]["seed"] for network in trained]),
-        "accuracy": np.array([n.metrics["PrivateTest"]["accuracy"] for n in trained]),
         "layers": np.array(found[0][0]["layers"]),
-        "rows": chosen.index,
-        "labels": chosen.labels,
         "mask_share": masks.mean(),
     }
 
@@ -75,13 +72,15 @@ def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
     before = steps.pop("trained")
     cascade = torch.stack([evaluation.rank_correlation(before, m) for m in steps.values()])
     cascade = cascade.nan_to_num(0)
+    # float16: three digits, and the verdicts are made from what is stored
     values = np.full((len(evaluation.ALL_SCORES), len(images)), np.nan, np.float16)
-    values[:3] = _on_mask(maps, mask)  # to three digits, which is what the verdicts are made from
-    values[3] = evaluation.deletion(model, images, labels, maps)
-    values[4] = evaluation.insertion(model, images, labels, maps)
-    values[5] = evaluation.rank_correlation(maps, untrained).nan_to_num(0)
-    values[6, :few] = cascade.mean(0)
-    values[7, :few] = evaluation.stability(method, *some).nan_to_num(0)
+    row = evaluation.ALL_SCORES.index
+    values[: len(evaluation.MASK_SCORES)] = _on_mask(maps, mask)
+    values[row("deletion")] = evaluation.deletion(model, images, labels, maps)
+    values[row("insertion")] = evaluation.insertion(model, images, labels, maps)
+    values[row("random network")] = evaluation.rank_correlation(maps, untrained).nan_to_num(0)
+    values[row("cascading"), :few] = cascade.mean(0)
+    values[row("stability"), :few] = evaluation.stability(method, *some).nan_to_num(0)
     return {
         "values": values,
         "untrained": _on_mask(untrained, mask).numpy().astype(np.float16),
@@ -91,6 +90,7 @@ def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
 
 
 def _on_mask(maps, mask):
+    """``MASK_SCORES`` (3, n)."""
     mass = evaluation.relevance_mass(maps, mask)
     even = mask.double().mean((1, 2)).to(mass)
     pointing, rank = evaluation.pointing_game(maps, mask), evaluation.rank_accuracy(maps, mask)

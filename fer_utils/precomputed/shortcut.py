@@ -31,8 +31,8 @@ def planted_shortcut(run: Run, faces: synthetic.SyntheticFaces) -> dict[str, np.
         Of the two networks, the control first: ``recall`` (2, 2): network × (with mark,
         without), share of the marked class's faces read as it · ``mistaken`` (2, 2): the same
         for the other classes' · ``fall`` (2, n): of the marked class's logit, in nats, when the
-        mark goes · ``mass``, ``pointing`` (2, m, f): share of a map's positive part in the
-        mark, strongest pixel in it; ``methods`` (m,).
+        mark goes · ``pointing`` (2, m, f): strongest pixel of a map in the mark; ``methods``
+        (m,).
         ``marked`` (): the class · ``box`` (4,): the mark's rows and columns, from–to ·
         ``tested`` (2,): faces of the marked class, of the others · ``face`` uint8 (48, 48), the
         one whose logit falls most without its mark · ``shown`` (5,) and ``maps`` float16
@@ -93,19 +93,16 @@ def _maps_of_mark(pair, faces, pick: int) -> dict[str, np.ndarray]:
     labels = torch.from_numpy(faces.labels)
     of = pair[0].model(), pair[0].scale(faces.images)
     methods = evaluation.applicable(evaluation.METHODS, *of)
-    mass, pointing, shown = [], [], []
+    pointing, shown = [], []
     for network in pair:
         of = network.model(), network.scale(faces.images), labels
         maps = {name: evaluation.importance(name, *of) for name in methods}
         pointing.append([evaluation.pointing_game(m, box).numpy() for m in maps.values()])
-        inside = [evaluation.relevance_mass(m, box).nan_to_num(box.mean()) for m in maps.values()]
-        mass.append([share.numpy() for share in inside])
         shown.append([maps[name][pick, 0].numpy() for name in SHOWN])
     return {
         "methods": np.array(methods),
         "shown": np.array(SHOWN),
         "face": faces.images[pick],
-        "mass": np.array(mass, np.float16),
         "pointing": np.array(pointing, np.float16),
         "maps": np.array(shown, np.float16),
     }

@@ -52,9 +52,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def report(options: argparse.Namespace, root: Path) -> int:
     """Say what is missing before any work; then make the report."""
-    for path in filter(None, (options.data, options.votes)):
-        if not path.exists():
-            raise ReportError(f"{path}: no such file; give the path of fer2013.csv or none")
+    for option, path in (("--data", options.data), ("--votes", options.votes)):
+        if path and not path.exists():
+            raise ReportError(f"{option} {path}: no such file or folder; give its path, or none")
     # Chapters run in another folder: from here on, every path is whole.
     options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
     if options.network:
@@ -147,7 +147,7 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
 
 def check_made(run: Path, options: argparse.Namespace) -> None:
     """ReportError where a run that is there is of another network than is given."""
-    config = fingerprint.read_json(run / "config.json")
+    config = fingerprint.run_config(run)
     have = config.get("network")
     if config.get("network_checksum") and not options.network:
         raise ReportError(
@@ -164,11 +164,12 @@ def check_made(run: Path, options: argparse.Namespace) -> None:
 
 def tell_faces(run: Path) -> None:
     """Print what the run was made from: its faces, and what was recognised or assumed of them."""
-    config = fingerprint.read_json(run / "config.json")
+    config = fingerprint.run_config(run)
     about = config["data"]
     lines = {split: f"{split} {n:,}" for split, n in about["faces"].items()}
     with suppress(Exception):  # what is damaged in any way is told by the chapter that reads it
-        counts = np.load(run / "precomputed" / "dataset.npz")["counts"]  # (classes, splits)
+        with np.load(run / "precomputed" / "dataset.npz") as stored:
+            counts = stored["counts"]  # (classes, splits)
         for split, column in zip(about["faces"], counts.T, strict=True):
             named = zip(config["classes"], column, strict=True)
             lines[split] += ": " + ", ".join(f"{name} {n:,}" for name, n in named)

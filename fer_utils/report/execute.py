@@ -38,6 +38,7 @@ def execute(chapters: list[Path], folder: Path, options, done: Callable[[Path], 
         logging.getLogger(talker).setLevel(logging.CRITICAL)
 
     def timed(chapter: Path) -> tuple[Path, float]:
+        # The line's end within the text: what threads print at a time does not mix.
         print(f"  {chapter.stem:<26} running\n", end="", flush=True)
         began = time.monotonic()
         executed = execute_one(chapter, folder / "notebooks", options)

@@ -50,11 +50,20 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version(), **found}
 
 
+def run_places(root: Path, name: str) -> tuple[Path, Path]:
+    """Where a run may lie: in FER_RUNS, and among the shipped."""
+    shipped = root / "runs"
+    return Path(os.environ.get("FER_RUNS") or shipped) / name, shipped / name
+
+
 def run_folder(root: Path, name: str) -> Path:
-    """Where a run lies, as ``runs.Run.load`` looks for it: in FER_RUNS, else among the shipped."""
-    shipped = root / "runs" / name
-    own = Path(os.environ.get("FER_RUNS") or root / "runs") / name
-    return shipped if is_whole(shipped) and not own.is_dir() else own
+    """Where a run lies, as ``runs.Run.load`` looks for it: in FER_RUNS, else among the shipped.
+
+    A folder in FER_RUNS that holds variants alone belongs to the shipped run.
+    """
+    own, shipped = run_places(root, name)
+    begun = any(path.is_file() for path in own.glob("*"))
+    return shipped if is_whole(shipped) and not begun else own
 
 
 def is_whole(run: Path) -> bool:
@@ -69,7 +78,10 @@ def inputs(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
     module = tree(root / "fer_utils", "**/*.py")
     module = {name: hash for name, hash in module.items() if not name.startswith("report/")}
     shipped = {path.parent.name for path in (root / "runs").glob("*/metrics.json")}
-    runs = {name: tree(run_folder(root, name)) for name in {run, *shipped}}  # chapters compare
+    runs = {  # chapters compare with the shipped ones, and variants may lie in either place
+        name: [tree(place) for place in dict.fromkeys(run_places(root, name))]
+        for name in {run, *shipped}
+    }
     files = [p for given in filter(None, (data, votes)) for p in (given, *sorted(given.rglob("*")))]
     seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     network = Path(os.environ.get("FER_NETWORK", "").rpartition(":")[0])
@@ -89,6 +101,17 @@ def notebook(path: Path) -> str:
 def chapters(folder: Path) -> list[Path]:
     """The chapters in a folder, NN_name.ipynb, in their order; copies and checkpoints aside."""
     return sorted(p for p in folder.glob("*.ipynb") if re.fullmatch(NAME, p.stem))
+
+
+def run_config(run: Path) -> dict:
+    """A run's config.json, with what pages need of it."""
+    config = read_json(run / "config.json")
+    try:
+        config["data"]["kind"], config["data"]["faces"].items()
+    except (KeyError, TypeError, AttributeError):
+        message = "not the config of a run (no data with kind and faces); get it again"
+        raise ReportError(f"{run / 'config.json'}: {message}") from None
+    return config
 
 
 def read_json(path: Path):

@@ -108,7 +108,7 @@ def draw_formulas(pieces: list[str]) -> tuple[list[str], str]:
 
 
 def inline_svg(svg: str, kind: str, width: float, height: float, depth: float) -> str:
-    """A page of typst's as part of a line of text, sizes in points of 10 to the em; ⁂: its MathML."""
+    """A page of typst's as part of a line of text, 10 points to the em; ⁂ stands for its MathML."""
     svg = re.sub(r"<defs>.*?</defs>| xmlns[:\w]*=\"[^\"]*\"", "", svg, flags=re.DOTALL)
     svg = svg.replace("xlink:href", "href").replace(' fill="#000000" fill-rule="nonzero"', "")
     style = f"width:{width / 10:.3f}em;height:{height / 10:.3f}em"
@@ -121,7 +121,10 @@ def inline_svg(svg: str, kind: str, width: float, height: float, depth: float) -
 
 
 def table(source: str) -> str:
-    """pandas' HTML of a table as Markdown for ``convert``: words alone, numbers to the right, one row of names."""
+    """pandas' HTML of a table as Markdown for ``convert``.
+
+    Its words alone, columns of numbers to the right, the names of index and columns in one row.
+    """
     from bs4 import BeautifulSoup
 
     found = BeautifulSoup(source, "html.parser").find("table")

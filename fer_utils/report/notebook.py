@@ -97,12 +97,12 @@ def answer_faults(answer: str) -> list[str]:
 
 
 def short_answer(answer: str) -> str:
-    """The sentence of an answer that tells the finding: the first with 'we find', else the first."""
+    """The sentence that tells an answer's finding: the first with 'we find', else the first."""
     paragraphs = re.sub(r"^ *[-*+] ", "\n", answer, flags=re.MULTILINE)
     sentences = re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z*])", paragraphs.strip())
     sentences = [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
     finding = [sentence for sentence in sentences if re.search(r"[Ww]e find", sentence)]
-    return next(iter([*finding, *sentences]))
+    return [*finding, *sentences][0]
 
 
 # -- outputs ------------------------------------------------------------------------------------
@@ -117,12 +117,12 @@ def read_output(output: NotebookNode, place: str) -> NotebookNode | None:
         return display("text/plain", f"{output.ename}: {output.evalue}")
     data = output.data
     if any("widget-view" in kind for kind in data):
-        return None  # pages show the static figure beside it
+        return None  # a page has no kernel that a widget could ask
     if "image/png" in data:
         about = output.metadata.get("image/png", {})
-        if not about.get("alt"):
+        if not all(about.get(key) for key in ("alt", "name", "width")):
             raise ReportError(
-                f"{place}: a figure without alt text; give one: show(figure, name, alt='…')"
+                f"{place}: a figure without alt text and name; use show(figure, name, alt='…')"
             )
         png = "".join(data["image/png"].split())
         return display("image/png", png, figure={"caption": about["alt"], **about})

@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 from traitlets import Bool, Unicode, default
 
 from fer_utils import revision
+from fer_utils.data.faces import FER2013
 from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint, markup, notebook
 
 
@@ -57,11 +58,12 @@ class ChapterExporter(TemplateExporter):
 
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
-        name, path = resources["metadata"]["name"], resources["metadata"]["path"]
+        name = resources["metadata"]["name"]
         if not re.fullmatch(fingerprint.NAME, name):
             raise ReportError(f"{name}.ipynb: a chapter is named NN_name.ipynb, such as 07_mine")
         if "book" not in resources:
-            resources["book"] = read_book(fingerprint.chapters(Path(path).resolve()), nb)
+            folder = Path(resources["metadata"]["path"]).resolve()
+            resources["book"] = read_book(fingerprint.chapters(folder), nb)
         return super().from_notebook_node(nb, resources, **kw)
 
 
@@ -141,7 +143,7 @@ def read_book(notebooks: list[Path], nb: NotebookNode) -> dict:
     folder = fingerprint.run_folder(ROOT, run)
     config, metrics = {}, {}
     if fingerprint.is_whole(folder):
-        config = fingerprint.read_json(folder / "config.json")
+        config = fingerprint.run_config(folder)
         metrics = fingerprint.read_json(folder / "metrics.json")
     return {
         "chapters": [title_of(path) for path in notebooks],
@@ -173,7 +175,9 @@ def read_front(config: dict, metrics: dict) -> dict[str, str]:
     front = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
     if metrics:
         split = "PrivateTest" if "PrivateTest" in metrics else "PublicTest"
-        faces = "synthetic faces" if config["data"]["kind"] == "synthetic" else "FER2013"
+        faces = "synthetic faces" if config["data"]["kind"] == "synthetic" else "real faces"
+        if config["data"].get("checksum") == FER2013:
+            faces = "FER2013"
         result = {"faces": faces, "split": split, "accuracy": metrics[split]["accuracy"]}
         front["abstract"] = f"{front['headline'].format(**result)} {front['abstract']}"
     return front
@@ -191,12 +195,12 @@ def provenance(run: str, config: dict, real_faces: bool) -> dict:
         "With": ", ".join(f"{name} {version}" for name, version in fingerprint.versions().items()),
     }
     unpublished = real_faces and data["kind"] != "synthetic"
-    warning = "Contains FER2013 faces: do not publish." if unpublished else ""
+    warning = "Contains single real faces: do not publish." if unpublished else ""
     return {"facts": facts, "warning": warning, "time": time}
 
 
 def set_front(book: dict, chapters: list[dict], to: str) -> tuple[dict, str]:
-    """The book with its texts, and each chapter's ``short`` and ``answer``, as ``html`` or ``typst``.
+    """The book with its texts and the chapters' ``short`` and ``answer`` as ``html`` or ``typst``.
 
     Returns:
         the book, and the SVG symbols of its formulas' glyphs.

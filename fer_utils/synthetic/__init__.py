@@ -117,7 +117,7 @@ def columns(units) -> list[int]:
     """Columns of ``action_units``: of one unit, several, or those of a part or class by name."""
     if isinstance(units, str):
         units = {**PARTS, **EMFACS}.get(units, units)
-    units = [units] if isinstance(units, str | int) else list(units)
+    units = [units] if isinstance(units, str | Integral) else list(units)
     if unknown := [unit for unit in units if unit not in COLUMN]:
         raise ValueError(
             f"no action unit, part or class {unknown[0]!r} (have: {', '.join(map(str, COLUMN))}; "
@@ -183,8 +183,8 @@ def log_posterior(action_units, preset: Preset, perception: float = 0.0) -> np.n
 def bayes_accuracy(faces: SyntheticFaces) -> float:
     """Accuracy of the best possible observer: knows the generator, reads every action unit exactly.
 
-    The mean over ``faces`` of the largest posterior. Pixels say less than the units do, so no
-    network can be expected to do better.
+    The mean over ``faces`` of the largest posterior. Pixels say less than the units do (unless
+    a planted mark gives the class away), so no network can be expected to do better.
     """
     return float(np.exp(log_posterior(faces.action_units, faces.preset)).max(1).mean())
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 SIDE = 48
 PIXEL = 2 / SIDE
-PARTS = ("brow", "eye", "nose", "mouth")
+PART_NAMES = ("brow", "eye", "nose", "mouth")
 MARK = (slice(41, 45), slice(3, 7))  # rows and columns of the planted shortcut
 
 RANGES = {  # each drawn evenly between these; lengths in halves of the picture, tones 0 … 1
@@ -61,7 +61,7 @@ def wave(v: Tensor) -> Tensor:
     return (v - v.round()).abs() - 0.25
 
 
-def spot(x: Tensor, y: Tensor) -> Tensor:
+def square_norm(x: Tensor, y: Tensor) -> Tensor:
     """Squared distance from the origin."""
     return x.square() + y.square()
 
@@ -108,7 +108,7 @@ def face(p, au) -> tuple[Tensor, Tensor]:
     relief = (1 - (x / p.width).square()).clamp_(min=0)  # inner features move with a turned head
     xf, yf = x - p.yaw * relief, y - p.pitch * relief
     backdrop = p.backdrop + p.backdrop_slope * grid[:, None] + torch.zeros_like(x)
-    c = Canvas(backdrop, {name: torch.zeros_like(x) for name in PARTS})
+    c = Canvas(backdrop, {name: torch.zeros_like(x) for name in PART_NAMES})
     head(c, p, au, x, y, xf)
     for draw_part, top, bottom in REACH:
         inside = ((yf > top) & (yf < bottom)).any(2).any(0).nonzero()
@@ -138,7 +138,7 @@ def head(c, p, au, x, y, xf):
     c.paint(behind, hair)
     neck = edge(0.66 * p.width - x.abs()) * edge(y - 0.5)
     c.paint(neck, p.tone * (0.50 + 0.25 * light))
-    ears = spot((x.abs() - p.width) / 0.08, (y + 0.02) / 0.17)
+    ears = square_norm((x.abs() - p.width) / 0.08, (y + 0.02) / 0.17)
     c.paint(edge((1 - ears) * 0.05) * (p.hair < 0.7), p.tone * (0.62 + 0.3 * light))
     narrow = 1 - p.jaw * y.clamp(min=0).square()
     across, jaw = (x / (p.width * narrow)).square(), 1 + 0.1 * au[26] * (y > 0)
@@ -149,7 +149,7 @@ def head(c, p, au, x, y, xf):
     c.paint(skin, p.tone * (0.36 + 0.56 * depth + 0.30 * light))
     c.parts["mouth"] = (skin - edge((1 - rest) * 0.36)).abs()
     for away, down, size, amount in SHADOWS:
-        c.shade(amount * bump(spot((xf.abs() - away) / size, (y - down) / (0.8 * size))))
+        c.shade(amount * bump(square_norm((xf.abs() - away) / size, (y - down) / (0.8 * size))))
     c.shade(0.25 * (p.beard > 0.78) * skin * edge(y - 0.34 + 0.12 * (xf.abs() - 0.3), 0.3))
     hairline = p.hairline + p.hair_sides * (x - p.parting).square() + 0.08 * wave(5 * x + p.parting)
     c.paint(edge(hairline - y, 0.12) * behind, hair)
@@ -188,14 +188,14 @@ def eyes(c, p, au, xf, m, y):
     outside = away - p.eye_wide  # crow's feet
     crow = line((down - tilt).abs(), 0.3 * outside, 0.035) * edge(0.09 - (outside - 0.09).abs())
     c.shade(0.35 * au[6] * crow, "eye")
-    c.shade(-0.15 * au[6] * bump(spot((m - 0.37) / 0.2, (y - 0.1) / 0.11)), "eye")
+    c.shade(-0.15 * au[6] * bump(square_norm((m - 0.37) / 0.2, (y - 0.1) / 0.11)), "eye")
     opening = band(down, upper, lower) * within
     c.paint(opening, 0.45 + 0.45 * p.tone, "eye")
     gaze = xf.sign() * p.gaze
-    ball = spot(away - gaze, down + 0.005)
+    ball = square_norm(away - gaze, down + 0.005)
     c.paint(opening * edge((0.0072 - ball) * 6), p.iris, "eye")
     c.paint(opening * edge((0.0014 - ball) * 14), 0.03, "eye")
-    glint = spot((away - gaze - 0.03 * xf.sign()) / 0.04, (down + 0.035) / 0.04)
+    glint = square_norm((away - gaze - 0.03 * xf.sign()) / 0.04, (down + 0.035) / 0.04)
     c.paint(0.8 * opening * bump(glint), 0.95, "eye")
     c.paint(0.85 * line(down, upper - 0.01, 0.05) * within, 0.08 * p.tone, "eye")
     c.shade(0.35 * line(down, lower + 0.01, 0.035) * within, "eye")
@@ -206,11 +206,11 @@ def nose(c, p, au, xf, m, y):
     flank = line(xf, -0.10 * p.light_x.sign(), 0.09) * edge(y + 0.15, 0.2) * edge(-base, 0.1)
     c.shade(0.5 * p.nose_shade * flank, "nose")
     c.shade(-0.07 * line(m, 0, 0.07) * edge(y + 0.1, 0.2) * edge(-0.1 - base, 0.2), "nose")
-    c.shade(-0.10 * bump(spot(m / 0.10, (base + 0.06) / 0.10)), "nose")
-    wings = bump(spot((m - wide) / 0.05, (base + 0.03) / 0.07))
+    c.shade(-0.10 * bump(square_norm(m / 0.10, (base + 0.06) / 0.10)), "nose")
+    wings = bump(square_norm((m - wide) / 0.05, (base + 0.03) / 0.07))
     c.shade((0.25 + 0.25 * au[9]) * wings, "nose")
-    c.shade(0.22 * bump(spot(m / (wide + 0.03), (base - 0.05) / 0.05)), "nose")
-    c.shade(0.65 * bump(spot((m - 0.55 * wide) / 0.055, base / 0.04)), "nose")
+    c.shade(0.22 * bump(square_norm(m / (wide + 0.03), (base - 0.05) / 0.05)), "nose")
+    c.shade(0.65 * bump(square_norm((m - 0.55 * wide) / 0.055, base / 0.04)), "nose")
     # wrinkles over the bridge, and the furrow that runs down beside the wings
     for height in (-0.19, -0.105, -0.02):
         c.shade(0.4 * au[9] * line(y, height + 0.35 * m, 0.035) * edge(0.15 - m, 0.08), "nose")
@@ -239,8 +239,8 @@ def mouth(c, p, au, xf, m, y):
     fold = line(m, 0.05 + 0.55 * y + 0.10 * smile, 0.09) * band(y, 0.26, 0.56)
     c.shade((0.05 + 0.27 * smile + 0.12 * stretch) * fold, "mouth")
     c.shade(0.35 * au[15] * line(m, wide + 0.02, 0.05) * band(y, rest, rest + 0.14), "mouth")
-    c.shade(0.22 * bump(spot(m / 0.2, (y - bottom - 0.05) / 0.06)), "mouth")
-    ball = spot(m / 0.17, (y - 0.80) / 0.11)
+    c.shade(0.22 * bump(square_norm(m / 0.2, (y - bottom - 0.05) / 0.06)), "mouth")
+    ball = square_norm(m / 0.17, (y - 0.80) / 0.11)
     c.shade(0.3 * au[17] * bump(ball) * (1 - 1.6 * bump(ball * 3)), "mouth")
     lips = (0.7 + 0.3 * edge(lower - y)) * band(y, top, bottom) * within
     c.shade((1 - p.lip_tone) * lips, "mouth")
@@ -249,12 +249,12 @@ def mouth(c, p, au, xf, m, y):
     c.paint(0.65 * line(y, 0.5 * (upper + lower), 0.04) * closed, 0.12 * p.tone, "mouth")
     inside = band(y, upper, lower) * within * edge(gap * box - 0.03)
     c.paint(inside, 0.05, "mouth")
-    tongue = bump(spot(m / (0.6 * wide), (y - lower) / 0.12))
+    tongue = bump(square_norm(m / (0.6 * wide), (y - lower) / 0.12))
     c.paint(0.4 * au[26] * inside * tongue, 0.5 * p.tone, "mouth")
     shown = (9 * gap).clamp(max=1) * (0.9 - 0.5 * jaw)
     c.paint(shown * inside * edge(upper + 0.07 - y) * edge(0.85 * wide - m), 0.92, "mouth")
     c.paint(au[16] * inside * edge(y - lower + 0.05) * edge(0.7 * wide - m), 0.85, "mouth")
-    corner = bump(spot((m - wide) / 0.05, (y - middle - bend) / 0.05))
+    corner = bump(square_norm((m - wide) / 0.05, (y - middle - bend) / 0.05))
     c.shade(0.4 * corner, "mouth")
 
 
@@ -268,7 +268,7 @@ def in_the_way(c, p, x, y, xf, yf):
     fringe = edge(tips - y, 0.08) * edge(p.width - x.abs(), 0.1)
     c.hide(fringe * (p.fringe > 0.82), p.hair_tone * (0.9 + 0.3 * wave(6 * x)))
     away, down = xf.abs() - p.eye_x, yf - p.eye_y
-    rims = line(spot(away / 0.23, down / 0.19).sqrt(), 1, 0.22)
+    rims = line(square_norm(away / 0.23, down / 0.19).sqrt(), 1, 0.22)
     bridge = line(down, -0.03, 0.05) * edge(-0.22 - away)
     arms = line(down, -0.05, 0.05) * edge(away - 0.22) * edge(p.width - x.abs())
     c.hide((rims + bridge + arms).clamp(max=0.9) * (p.glasses > 0.82), p.glasses_tone)
