@@ -10,13 +10,9 @@ the best mean activation that Adam reached in all of its own.
 
 import argparse
 import copy
-import sys
 import time
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fer_utils import filters
 from fer_utils.precomputed.cards import bounds

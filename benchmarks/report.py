@@ -1,6 +1,6 @@
 """What rendering costs beyond the chapters' own computing, beside the tools called one by one.
 
-    python benchmarks/report.py [--run fer2013]
+    python benchmarks/report.py
 
 - ``cells``        every chapter's cells run in a bare IPython, one process a chapter: what any way
                    must spend
@@ -10,7 +10,6 @@
 CPU seconds of all processes, one after another on one thread each; without the real images.
 """
 
-import argparse
 import os
 import resource
 import subprocess
@@ -44,9 +43,6 @@ def cpu_seconds(*command: str, cwd: Path = ROOT) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="fer2013")
-    run = parser.parse_args().run
     python = (sys.executable, "-m")
     with tempfile.TemporaryDirectory() as folder:
         cells = one_by_one = 0.0
@@ -54,10 +50,9 @@ def main() -> None:
             cells += cpu_seconds(sys.executable, "-c", BARE, str(path), cwd=ROOT / "notebooks")
             made = str(Path(folder) / path.name)
             one_by_one += cpu_seconds(*python, "papermill", "--cwd", "notebooks", "-k", "python3",
-                                      "-p", "RUN", run, str(path), made)  # fmt: skip
+                                      str(path), made)  # fmt: skip
             one_by_one += cpu_seconds(*python, "jupyter", "nbconvert", "--to", "html", made)
-        report = cpu_seconds(*python, "fer_utils.report", "--run", run, "--jobs", "1",
-                             "--build", folder)  # fmt: skip
+        report = cpu_seconds(*python, "fer_utils.report", "--jobs", "1", "--build", folder)
     print(f"{'':14}{'CPU s':>8}{'beyond the cells':>20}{'ratio':>8}")
     for name, seconds in (("cells", cells), ("one by one", one_by_one), ("make report", report)):
         added = seconds - cells

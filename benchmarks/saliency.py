@@ -13,15 +13,11 @@ import argparse
 import copy
 import random
 import statistics
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 from captum import attr
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fer_utils import saliency
 from fer_utils.model import FerCNN

@@ -7,9 +7,9 @@ A line of the file is what ``python -m fer_utils.train`` takes, `#` begins a com
     --run fer2013 --variant seed-1 --seed 1 --no-private
 
 All lines are read before anything trains; an unknown option or value is refused. A fit that is
-whole is skipped, one that was interrupted goes on from its last epoch, and one that fails lets the next
-begin; its words lie in FILE.d/. Runs and faces are found as always (FER_RUNS, FER_DATA). With
-several workers each fit has one thread.
+whole is skipped, one that was interrupted goes on from its last epoch, and one that fails does not
+keep the next from beginning. What a fit prints lies in FILE.d/. Runs and faces are found as always
+(FER_RUNS, FER_DATA). The workers share the machine's threads evenly.
 """
 
 import argparse

@@ -6,6 +6,7 @@ is an ``OSError``. Anything else is a mistake in the code, and keeps its traceba
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 
@@ -15,10 +16,14 @@ def run_command(
 ) -> int:
     """Call ``function`` and return the exit status of command ``name``.
 
+    What it prints has a ? for every letter that the console lacks.
+
     Returns:
         what ``function`` returned (None counts as 0), 1 after a ValueError or OSError, whose text
         is printed as one line on stderr, 130 after Ctrl-C.
     """
+    with contextlib.suppress(AttributeError):  # a notebook's stdout has no encoding to set
+        sys.stdout.reconfigure(errors="replace")
     try:
         return function() or 0
     except (ValueError, OSError) as error:

@@ -128,7 +128,7 @@ class FerResNet(nn.Module):
 NETWORKS = {"FerCNN": FerCNN, "FerResNet": FerResNet}  # what a run's config may name
 
 
-def layers(model: nn.Module, size: int = 48) -> list[dict]:
+def layers(model: nn.Module) -> list[dict]:
     """One row a leaf layer, measured on a blank input: what goes in, what comes out, its cost.
 
     Returns:
@@ -137,7 +137,7 @@ def layers(model: nn.Module, size: int = 48) -> list[dict]:
         ``macs``: multiply-adds for one face (convolutions and linear layers; the rest is below
         one per cent). Layers that take or return no tensor are left out.
     """
-    rows, face = [], next(model.parameters()).new_zeros(1, 1, size, size)
+    rows, face = [], next(model.parameters()).new_zeros(1, 1, 48, 48)
     with explained(model) as net:
         record = calls(net, face)
     for name, module, given, output in record:

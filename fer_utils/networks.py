@@ -24,7 +24,7 @@ from fer_utils.model import NETWORKS
 
 
 class NetworkError(ValueError):
-    """A network that is not to be had, or not what the report can look into: one line."""
+    """No such network, or none that the report can look into: one line."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_network(reference: str) -> Network:
         raise NetworkError(
             f"no network {reference!r}; expected {' or '.join(NETWORKS)}, or FILE.py:Class"
         )
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -86,9 +86,12 @@ def execute(path: Path, source: bytes) -> ModuleType:
 
 def failure(error: BaseException, path: Path) -> str:
     """``line 3: NameError: name 'nm' is not defined``; the line is the last one in that file."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else "?"
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    if isinstance(error, SyntaxError) and error.filename == str(path):  # it never ran
+        line, said = error.lineno, error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line, said = lines[-1] if lines else "?", str(error)
     return f"line {line}: {type(error).__name__}: {textwrap.shorten(said, 300)}"
 
 
@@ -114,7 +117,7 @@ def own_network(name: str, checksum: str) -> Network:
 
 
 def build(network: Network, classes: int) -> nn.Module:
-    """A network with its first weights, asked once whether it is one that the report can read.
+    """A network with its first weights, after a check that the report can look into it.
 
     Raises:
         NetworkError: its constructor fails, it has no Conv2d, it refuses faces, or what it

@@ -1,15 +1,14 @@
 """What the network reads in pictures: ``python -m fer_utils.predict face.jpg``.
 
 Any picture that Pillow opens. Where the extra ``face`` is installed the largest face is found in
-it, or with ``--all`` every face, else its central square is taken; which of these is said. A
-picture that cannot be read has its line and the others their answer; the exit status is then 1.
+it, or with ``--all`` every face, else its central square is taken; which of these is said. For a
+picture that cannot be read one line is printed, the others are answered, and the exit status is 1.
 ``--map`` draws beside each 48×48 face which pixels speak for the expression that was read.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
@@ -28,8 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", default="fer2013", help="whose network (%(default)s)")
     parser.add_argument("--map", type=Path, help="write faces and attribution maps here, as PNG")
     args = parser.parse_args(arguments)
-    with contextlib.suppress(AttributeError):  # a console may lack a letter of a file's name
-        sys.stdout.reconfigure(errors="replace")
     return run_command("predict", lambda: predict(args))
 
 
@@ -38,12 +35,12 @@ def predict(args: argparse.Namespace) -> int:
     faces, status = [], 0
     for path in args.picture:
         try:
-            found = read_picture(path, args.all, not args.centre)
-        except (ValueError, OSError) as error:
+            found = data.read_faces(path, detect=not args.centre)
+        except data.DataError as error:
             print(f"predict: {error}", file=sys.stderr)
             status = 1
             continue
-        for face, how in found:
+        for face, how in found if args.all else found[:1]:
             print(f"{path}: {how}")
             print_answer(run.classes, run.predict(face[None])[0])
             faces.append(face)
@@ -52,13 +49,6 @@ def predict(args: argparse.Namespace) -> int:
             partial.write_bytes(draw_maps(run, np.stack(faces)))
         print(f"map of the strongest expression: {args.map}")
     return status
-
-
-def read_picture(path: Path, every: bool, detect: bool) -> list[tuple[np.ndarray, str]]:
-    """The largest face of a picture, or every one: (uint8 (48, 48), how it came to be)."""
-    if every:
-        return data.read_faces(path, detect=detect)
-    return [data.read_face(path, detect=detect)]
 
 
 def print_answer(classes: tuple[str, ...], probabilities: np.ndarray) -> None:

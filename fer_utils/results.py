@@ -34,6 +34,7 @@ SCORES = {
 }  # fmt: skip
 CALIBRATED = "ECE if calibrated, 95 %"
 FEWEST = 3  # seeds of which a standard deviation and an interval are shown
+BASE = "short"  # the variant that the ablations are held against: our recipe, fewer epochs
 NO_INGREDIENT = {"network", "epochs", "processes"}
 
 # Accuracy on FER2013 as published, %: of PrivateTest where nothing else is said.
@@ -87,7 +88,8 @@ def configurations(run: Run) -> list[Configuration]:
     for model in (run, *map(run.variant, run.variants)):
         same = model.config["data"]["checksum"] == run.config["data"]["checksum"]
         if same and set(run.metrics) <= set(model.metrics):
-            recipe = settings(model) | {"seed": None}
+            file = model.config.get("network_checksum", "")
+            recipe = settings(model) | {"seed": None, "network_checksum": file}
             groups.setdefault(json.dumps(recipe, sort_keys=True), []).append(model)
     found: dict[str, list[Configuration]] = {}
     for models in groups.values():
@@ -180,33 +182,35 @@ def results(run: Run) -> pd.DataFrame:
 
 def scorings(run: Run) -> str:
     """How often PrivateTest was looked at, by the ledger: a sentence."""
-    path = run.path / "ledger.csv"
-    if not path.exists():
+    variants = run.ledger["variant"]
+    if variants.empty and run.synthetic:
         return "No ledger: the faces are drawn, so PrivateTest can be drawn anew."
-    variants = pd.read_csv(path)["variant"]
-    # entries of an earlier command stand for a scoring of every epoch
+    if variants.empty:
+        return "PrivateTest was not scored for any model of this run."
+    # Entries of an earlier command stand for a scoring of every epoch.
     epochs = [int(n) for n in re.findall(r"best of (\d+) epochs", "\n".join(variants))]
     every = f", and every epoch of {len(epochs)} models ({sum(epochs)} epochs)" if epochs else ""
     models = len(variants) - len(epochs)
     return f"PrivateTest was scored {models} times for a model of this run{every} (ledger.csv)."
 
 
-def ablation_groups(run: Run, base: str = "short") -> dict[str, dict[int, Run]]:
+def ablation_groups(run: Run) -> dict[str, dict[int, Run]]:
     """Change -> seed -> model: variants ``short-WHAT`` and ``short-WHAT-seed-K``, the base first.
 
-    Empty where there is no base. What is no ingredient of a recipe is left out.
+    The base is ``short``; empty where there is none. A variant that differs from it in more than
+    ingredients of the recipe (``NO_INGREDIENT``) is left out.
     """
-    groups: dict[str, dict[int, Run]] = {base: {}}
+    groups: dict[str, dict[int, Run]] = {BASE: {}}
     for name in run.variants:
         stem = re.sub(r"-seed-\d+$", "", name)
-        if f"{stem}-".startswith(f"{base}-"):
+        if f"{stem}-".startswith(f"{BASE}-"):
             model = run.variant(name)
             groups.setdefault(stem, {})[settings(model)["seed"]] = model
-    if not groups[base]:
+    if not groups[BASE]:
         return {}
-    reference = next(iter(groups[base].values()))
+    reference = next(iter(groups[BASE].values()))
     return {
-        stem.removeprefix(f"{base}-").replace("-", " ") if stem != base else OURS: models
+        stem.removeprefix(f"{BASE}-").replace("-", " ") if stem != BASE else OURS: models
         for stem, models in groups.items()
         if NO_INGREDIENT.isdisjoint(changes(reference, next(iter(models.values()))))
     }

@@ -12,10 +12,13 @@ A run is a folder::
               variants/VARIANT/  further trained models: the same files, weights optional
 
 A run is written to ``FER_RUNS`` (default: the checkout's ``runs/``) and looked for there first,
-then among the runs that the checkout ships. ``pd.DataFrame(dict(np.load("predictions.npz")))``
-is the table of predictions: row, split, label, and a float16 probability for each class.
-Where PrivateTest was scored at other epochs than the last, ``predictions_EPOCH.npz`` lies beside
-it, and their figures stand in metrics.json under ``epochs``.
+then among the runs that the checkout ships. Where a variant of a shipped run is trained in another
+``FER_RUNS``, its scorings are listed in a ``ledger.csv`` there.
+
+``pd.DataFrame(dict(np.load("predictions.npz")))`` is the table of predictions: row, split, label,
+and a float16 probability for each class.
+Where other epochs than the last were scored, ``EPOCH.safetensors`` and ``predictions_EPOCH.npz``
+lie beside it, and their figures stand in metrics.json under ``epochs``.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from fer_utils.networks import Network, NetworkError, find_network, own_network
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("config.json", "history.csv", "predictions.npz", "metrics.json")
+LEDGER = "ledger.csv"
 
 
 class RunError(ValueError):
@@ -69,7 +73,7 @@ def whole_runs(folder: Path) -> set[str]:
     return {path.parent.name for path in folder.glob("*/metrics.json")}
 
 
-def shown(path: Path) -> str:
+def short_path(path: Path) -> str:
     """A path for a message, short where it lies in the checkout."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
@@ -109,15 +113,18 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
     tensors = {}
     for key, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
-        half = value.half() if value.is_floating_point() else value
-        if not torch.isfinite(half.float()).all():
-            raise RunError(f"weights {key}: a value does not fit float16 (largest {value.max():g})")
-        tensors[key] = half
+        # Copies: a layer with two names holds one tensor, which safetensors stores but once.
+        stored = value.half() if value.is_floating_point() else value.clone()
+        if not torch.isfinite(stored.float()).all():
+            raise RunError(
+                f"weights {key}: a value does not fit float16 (largest {value.abs().max():g})"
+            )
+        tensors[key] = stored
     with atomic(path) as partial:
         try:
             save_file(tensors, partial, metadata=metadata)
         except SafetensorError as error:  # no room on the disk, in that library's own type
-            raise OSError(f"{shown(path)}: {error}") from None
+            raise OSError(f"{short_path(path)}: {error}") from None
 
 
 def load_weights(path: Path, network: Network | None = None) -> nn.Module:
@@ -134,11 +141,15 @@ def load_weights(path: Path, network: Network | None = None) -> nn.Module:
         model = network.build(len(json.loads(metadata["classes"])))
         model.load_state_dict(state)  # into float32
     except NetworkError as error:
-        raise RunError(f"{shown(path)}: {error}") from None
+        raise RunError(f"{short_path(path)}: {error}") from None
     except FileNotFoundError:
-        raise RunError(f"{shown(path)}: no weights there; train it again to have them") from None
-    except (SafetensorError, KeyError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: not the weights of a known network ({reason(error)})") from error
+        raise RunError(
+            f"{short_path(path)}: no weights there; train it again to have them"
+        ) from None
+    except (SafetensorError, KeyError, TypeError, RuntimeError, OSError, ValueError) as error:
+        raise RunError(
+            f"{short_path(path)}: not the weights of a known network ({reason(error)})"
+        ) from error
     return model.eval()
 
 
@@ -193,17 +204,20 @@ class Run:
         """
         make = f"make train RUN={name}" + (f" VARIANT={variant}" if variant else "")
         places = [run_path(name, variant, folder) for folder in (runs_folder(), ROOT / "runs")]
-        begun = [path for path in places if any(file.is_file() for file in path.glob("*"))]
+        begun = [
+            path for path in places
+            if any(file.is_file() and file.name != LEDGER for file in path.glob("*"))
+        ]  # fmt: skip
         if not begun:
             beside = set().union(*(whole_runs(path.parent) for path in places))
             raise RunError(
-                f"no run named {variant or name!r} in {shown(places[0].parent)}/ "
+                f"no run named {variant or name!r} in {short_path(places[0].parent)}/ "
                 f"(have: {', '.join(sorted(beside)) or 'none'}); make one with `{make}`"
             )
         missing = [part for part in PARTS if not (begun[0] / part).is_file()]
         if missing:
             raise RunError(
-                f"run {name!r} is half-written: {shown(begun[0])}/{missing[0]} is missing; "
+                f"run {name!r} is half-written: {short_path(begun[0])}/{missing[0]} is missing; "
                 f"finish it with `{make}` or remove the folder"
             )
         return cls(begun[0], f"{name}/{variant}" if variant else name)
@@ -214,7 +228,7 @@ class Run:
             return reader(self.path / name)
         except Exception as error:  # a damaged file can fail in any way
             raise RunError(
-                f"{shown(self.path / name)}: damaged ({type(error).__name__}: {reason(error)}); "
+                f"{short_path(self.path / name)}: damaged ({type(error).__name__}: {reason(error)}); "
                 "get it or make it again"
             ) from None
 
@@ -230,28 +244,33 @@ class Run:
         return self._read("config.json", read)
 
     @cached_property
-    def metrics(self) -> dict:
-        """Split -> its figures after the last epoch."""
+    def _scores(self) -> tuple[dict, dict]:
+        """What metrics.json holds: ``metrics`` and ``epochs``."""
 
-        def read(path: Path) -> dict:
+        def read(path: Path) -> tuple[dict, dict]:
             metrics = json.loads(path.read_text("utf-8"))
-            metrics.pop("epochs", None)
-            {split: scores["n"] + scores["accuracy"] for split, scores in metrics.items()}
-            return metrics
+            epochs = metrics.pop("epochs", {})
+            {scores["n"] + scores["accuracy"] for scores in metrics.values()}
+            return metrics, epochs
 
         return self._read("metrics.json", read)
 
     @property
+    def metrics(self) -> dict:
+        """Split -> its figures after the last epoch."""
+        return self._scores[0]
+
+    @property
     def epochs(self) -> dict:
         """Epochs scored beside the last: name -> ``epoch``, its number, and ``metrics``."""
-        return self._read("metrics.json", lambda p: json.loads(p.read_text()).get("epochs", {}))
+        return self._scores[1]
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """A row an epoch: losses in nats, accuracies in 0–1, seconds."""
         table = self._read("history.csv", lambda path: pd.read_csv(path).astype({"epoch": int}))
         if table.empty:
-            raise RunError(f"{shown(self.path / 'history.csv')}: no row; train the run again")
+            raise RunError(f"{short_path(self.path / 'history.csv')}: no row; train the run again")
         return table
 
     @cached_property
@@ -292,6 +311,16 @@ class Run:
         """Names of the whole variants, beside the run or, of a shipped run, in ``FER_RUNS``."""
         places = self.path, runs_folder() / self.path.name
         return tuple(sorted(set().union(*(whole_runs(path / "variants") for path in places))))
+
+    @property
+    def ledger(self) -> pd.DataFrame:
+        """Every scoring of a real PrivateTest by a model of this run, a row each."""
+        folders = dict.fromkeys([self.path, runs_folder() / self.path.name])
+        ledgers = [
+            Run(folder, self.name)._read(LEDGER, pd.read_csv)
+            for folder in folders if (folder / LEDGER).is_file()
+        ]  # fmt: skip
+        return pd.concat(ledgers) if ledgers else pd.DataFrame(columns=["variant"])
 
     def variant(self, name: str) -> Run:
         """A further trained model of this run, such as ``original``: the same kind of object."""

@@ -1,5 +1,8 @@
 """Every command ends in one line for what its caller can mend, and in a traceback for a bug."""
 
+import io
+import sys
+
 import pytest
 
 from fer_utils.commandline import run_command
@@ -23,6 +26,15 @@ def test_what_the_caller_can_mend_is_one_line(capsys):
     assert capsys.readouterr().err == "x: [Errno 2] No such file: 'a.csv'\n"
     assert command(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "x: interrupted\n"
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8", "臉 ± 1"), ("cp1252", "? ± 1")])
+def test_a_console_that_lacks_a_letter_is_no_error(monkeypatch, encoding, said):
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert run_command("x", lambda: print("臉 ± 1")) == 0
+    console.flush()
+    assert console.buffer.getvalue().decode(encoding).strip() == said
 
 
 def test_a_bug_keeps_its_traceback():

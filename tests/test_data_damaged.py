@@ -181,6 +181,7 @@ VOTE_FILES = {
     "faces instead of votes": TEXT,
     "cut in a row": VOTES[:-8],
     "negative vote": VOTES.replace(b",1,", b",-1,", 1),
+    "endless number": VOTES.replace(b",1,", b"," + b"9" * 30 + b",", 1),
     "fraction": VOTES.replace(b",1,", b",0.5,", 1),
     "column missing": VOTES.replace(f",{ferplus.COLUMNS[-1]}".encode(), b"", 1),
     "UTF-16": VOTES.decode().encode("utf-16"),
@@ -220,6 +221,16 @@ def test_damaged_votes_are_refused_in_one_line(tmp_path, name):
     with pytest.raises(DataError) as caught:
         load(tmp_path / "faces.csv", votes=tmp_path / "damaged.csv")
     one_line(caught.value, "damaged.csv")
+
+
+@pytest.mark.parametrize("ending", ["gz", "zip", "tar", "bz2", "xz", "zst"])
+def test_packed_votes_are_refused_in_one_line(tmp_path, ending):
+    for content in (gzip.compress(VOTES), gzip.compress(VOTES)[:-99], b"junk"):
+        path = tmp_path / f"votes.csv.{ending}"
+        path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            ferplus.read_votes(path)
+        one_line(caught.value, path.name)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +351,8 @@ def test_places_that_are_no_set_are_refused_in_one_line(tmp_path):
         with pytest.raises(DataError) as caught:
             load(tmp_path / name)
         one_line(caught.value, str(tmp_path))
+    with pytest.raises(DataError, match=r"~nosuchuser/fer.csv: no such file or folder"):
+        load("~nosuchuser/fer.csv")
     with pytest.raises(DataError, match="empty; expected a file or folder"):
         load("")
 

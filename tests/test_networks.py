@@ -52,6 +52,10 @@ def test_a_network_is_found_by_name_and_by_file():
     [
         ("Nope", "no network 'Nope'; expected FerCNN or FerResNet, or FILE.py:Class"),
         ("none.py:Net", "none.py: No such file or directory; expected FILE.py:Class"),
+        (
+            "~nosuchuser/none.py:Net",
+            "~nosuchuser/none.py: No such file or directory; expected FILE",
+        ),
         ("my_net.py", "no network 'my_net.py'; expected FerCNN"),
         ("my_net.py:Other", "my_net.py: no nn.Module 'Other' in it (have: Tiny)"),
         ("my_net.py:nn", "my_net.py: no nn.Module 'nn' in it (have: Tiny)"),
@@ -70,9 +74,15 @@ def test_what_is_no_network_is_refused_in_a_line(own, reference, told):
         ("import nothing_such", "my_net.py, line 1: ModuleNotFoundError: No module named"),
         ("a = 1\nb = ((", "my_net.py, line 2: SyntaxError: '(' was never closed"),
         ("\n\nraise SystemExit('usage')", "my_net.py, line 3: SystemExit: usage"),
+        (
+            "\nimport broken",
+            "my_net.py, line 2: SyntaxError: '(' was never closed (broken.py, line 1)",
+        ),
     ],
 )
-def test_a_file_that_fails_is_quoted_with_its_line(own, source, told):
+def test_a_file_that_fails_is_quoted_with_its_line(own, source, told, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("a = (")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NetworkError, match=re.escape(told)):
         find_network(own(source))
 

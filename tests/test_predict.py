@@ -66,6 +66,13 @@ def test_without_a_face_the_central_square_is_taken_and_said():
     assert told == "no face was found: its central square is taken" and (crop > 180).all()
 
 
+def test_a_picture_as_thin_as_a_line_has_no_face():
+    pytest.importorskip("cv2")
+    for shape in ((2, 10_000), (9000, 1)):
+        crop, told = data.read_face(png(np.full(shape, 30, np.uint8)))
+        assert crop.shape == (48, 48) and told.startswith("no face was found")
+
+
 def test_without_a_detector_the_central_square_is_taken_and_said(face, monkeypatch):
     for absent in (None, SimpleNamespace()):  # no OpenCV; one without cascades, such as 5.0
         images.detector.cache_clear()

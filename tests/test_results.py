@@ -126,6 +126,16 @@ def test_a_column_has_the_title_of_its_recipe_and_none_takes_anothers_place(five
     }  # fmt: skip
 
 
+def test_seeds_of_two_files_of_one_name_are_not_taken_together(five):
+    for name, checksum in (("mine-1", "a" * 64), ("mine-2", "b" * 64)):
+        folder = five / "variants" / name
+        shutil.copytree(five / "variants/original", folder)
+        change(folder, network="my_net.py:MyNet")
+        config = json.loads((folder / "config.json").read_text())
+        runs.write_json(folder / "config.json", config | {"network_checksum": checksum})
+    assert titles(Run.load("five")) == {"our recipe": 2, "mine": 1, "mine-2": 1}
+
+
 def test_a_model_that_was_not_scored_on_private_test_has_no_column(five):
     path = five / "variants/original/metrics.json"
     scores = json.loads(path.read_text())
@@ -147,6 +157,10 @@ def test_a_run_without_private_test_has_its_table_too(five):
 
 def test_the_ledger_says_how_often_private_test_was_scored(five):
     assert results.scorings(Run.load("five")).startswith("No ledger")
+    real = json.loads((five / "config.json").read_text())
+    real["data"]["kind"] = "fer2013"
+    runs.write_json(five / "config.json", real)
+    assert results.scorings(Run.load("five")).startswith("PrivateTest was not scored")
     lines = ["variant,recipe", "main,x", '"seed-1, best of 30 epochs (invalid)",x', "seed-1,x"]
     (five / "ledger.csv").write_text("\n".join(lines) + "\n")
     assert results.scorings(Run.load("five")) == (

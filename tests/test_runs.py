@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file
 
 from fer_utils import runs, train
 from fer_utils.model import FerCNN
@@ -60,6 +61,15 @@ def test_where_runs_lie_elsewhere_the_shipped_ones_are_found_too(run, runs_folde
     assert shipped.variant("mine").path == runs_folder / "synthetic" / "variants" / "mine"
     shutil.copytree(run.path, runs_folder / "synthetic", dirs_exist_ok=True)
     assert Run.load("synthetic").path == runs_folder / "synthetic"
+
+
+def test_a_ledger_alone_is_no_run(run, runs_folder):
+    """Where a variant of a shipped run was trained and scored elsewhere."""
+    shutil.copytree(run.path, runs_folder / "synthetic" / "variants" / "mine")
+    (runs_folder / "synthetic" / "ledger.csv").write_text("variant\nmine\n")
+    shipped = Run.load("synthetic")
+    assert shipped.path == ROOT / "runs" / "synthetic"
+    assert shipped.ledger["variant"].tolist() == ["mine"]
 
 
 def test_the_test_split_is_the_one_that_was_scored(run):
@@ -126,11 +136,18 @@ def test_weights_survive_as_float16(tmp_path):
         assert torch.equal(back[key], value.to(back[key].dtype))
 
 
+def test_a_layer_with_two_names_is_stored_too(tmp_path):
+    model, path = FerCNN(), tmp_path / "m.safetensors"
+    model.again = model.layer1
+    runs.save_weights(path, model, {})
+    assert torch.equal(load_file(path)["again.0.bias"], model.layer1[0].bias.half())
+
+
 def test_weights_too_large_for_float16_are_refused(tmp_path):
     model = FerCNN()
     with torch.no_grad():
-        model.fc[6].bias.fill_(1e6)
-    with pytest.raises(RunError, match=r"fc\.6\.bias"):
+        model.fc[6].bias[2] = -1e6
+    with pytest.raises(RunError, match=r"fc\.6\.bias.*largest 1e\+06"):
         runs.save_weights(tmp_path / "m.safetensors", model, {})
     assert not list(tmp_path.iterdir())
 
@@ -142,6 +159,15 @@ def test_damaged_weights_give_one_line(tmp_path, content):
     with pytest.raises(RunError, match="not the weights") as caught:
         runs.load_weights(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("classes", ["7", "null", "nonsense"])
+def test_weights_without_class_names_give_one_line(tmp_path, classes):
+    runs.save_weights(
+        tmp_path / "m.safetensors", FerCNN(), {"network": "FerCNN", "classes": classes}
+    )
+    with pytest.raises(RunError, match="not the weights"):
+        runs.load_weights(tmp_path / "m.safetensors")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

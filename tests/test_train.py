@@ -17,6 +17,7 @@ from conftest import ROOT
 from fer_utils import data, runs, train
 from fer_utils.model import FerCNN
 from fer_utils.train import Recipe, TrainingError, pipeline
+from fer_utils.train import __main__ as command
 from fer_utils.train import recipe as recipes
 from fer_utils.train.__main__ import main
 
@@ -164,6 +165,14 @@ def test_the_running_mean_follows_the_definition():
     recipes.update_ema(mean, model, 0.99, step=0)  # cold: 1 / 10
     moved = (before + model.fc[0].weight) / 2
     assert torch.allclose(mean.fc[0].weight, 0.1 * moved + 0.9 * model.fc[0].weight, atol=1e-6)
+
+
+def test_the_running_mean_of_a_layer_with_two_names_moves_once_a_step():
+    mean, model = FerCNN(), FerCNN()
+    mean.again, model.again = mean.layer1, model.layer1
+    middle = (mean.layer1[0].weight + model.layer1[0].weight) / 2
+    recipes.update_ema(mean, model, 0.5, step=90)
+    assert torch.allclose(mean.layer1[0].weight, middle)
 
 
 @pytest.mark.whole
@@ -342,6 +351,11 @@ def test_the_estimate_is_that_of_the_steps_done(capsys, monkeypatch):
         (["--run", "x", "--learning-rate", "nan"], "learning-rate nan: expected above 0"),
         (["--run", "x", "--epochs", "1.5"], "invalid int value"),
         (["--run", "x", "--smoothing", "1"], "below 1"),
+        (["--run", "x", "--erase", "25"], "erase 25.0: expected 0 to 1"),
+        (
+            ["--run", "x", "--seed", "99999999999999999"],
+            "seed 99999999999999999: expected 0 to 2**32",
+        ),
         (["--run", "x", "--optimiser", "lion"], "optimiser lion: expected sgd or adam"),
         (["--run", "../x"], "letters, digits"),
         (["--run", "x", "--device", "nosuch"], "--device nosuch: no such device here, have: cpu"),
@@ -359,6 +373,19 @@ def test_a_bad_option_is_one_line_before_any_work(runs_folder, capsys, arguments
         status = exit.code
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert status != 0 and says in last and not runs_folder.exists()
+
+
+def test_a_run_remembers_how_its_faces_were_read(monkeypatch, few_faces):
+    """By the option or by the variable: later it is read so without either."""
+    monkeypatch.setattr(runs, "load_faces", lambda path, classes: few_faces)
+    own, given = ["--run", "x", "--data", "x.csv"], "smile, anger"
+    for words, variable in (([*own, "--classes", given], ""), (own, given)):
+        monkeypatch.setenv("FER_CLASSES", variable)
+        _, source = command.chosen_faces(command.options().parse_args(words))
+        assert source["read_as"] == ("smile", "Angry")
+    monkeypatch.setenv("FER_CLASSES", "")
+    _, source = command.chosen_faces(command.options().parse_args(own))
+    assert "read_as" not in source
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(runs_folder, monkeypatch):

@@ -10,13 +10,13 @@ The layout is recognised by what is in the file or folder, not by its name:
 Which class a number or folder means, and which split a name: ``names``. FER+ votes join by row
 (``ferplus``). ``describe(faces)`` counts classes, copies, contradictions and blanks. A file that
 is no set of faces, or a damaged one, gives one line: ``DataError``. What was recognised, assumed,
-converted or left out stands in ``faces.notes``; ``summary_lines(faces)`` has it with the counts.
+converted or left out stands in ``faces.notes``; ``summary_lines(faces)`` is that with the counts.
 
 A picture of one's own becomes a face by ``read_face`` (``images``).
 
-What was read once loads at once the second time: a file for each source lies in ``FER_CACHE``, or
-in ``~/.cache/fer-report``; ``FER_CACHE=`` (empty) turns it off. A changed source is read anew, a
-damaged cache too. The ``KEPT`` sets used last are kept (FER2013 takes 83 MB).
+A large set is read quickly the second time: its arrays lie in the folder ``FER_CACHE``, or in
+``~/.cache/fer-report``; ``FER_CACHE=`` (empty) turns that off. A changed source, or one whose cache
+is damaged, is read again. The ``KEPT`` sets used last are kept (FER2013 takes 83 MB).
 
 ``python -m fer_utils.data PATH [VOTES]`` says what a path holds.
 """
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .faces import EMOTIONS, SPLITS, DataError, Faces, describe, hold_out, published, summary_lines
+from .faces import EMOTIONS, SPLITS, DataError, Faces, describe, hold_out, summary_lines
 from .ferplus import join_votes, plurality
 from .files import list_files
 from .images import read_face, read_faces
@@ -56,7 +56,7 @@ def load(path, votes=None, classes=None) -> Faces:
     """
     if not os.fspath(path):
         raise DataError("path '': empty; expected a file or folder")
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     classes = class_names(classes or os.environ.get("FER_CLASSES"))
     cache = cache_file(place, classes)
     faces = fetch(cache) if cache else None
@@ -70,15 +70,15 @@ def load(path, votes=None, classes=None) -> Faces:
 
 def cache_file(path: Path, classes) -> Path | None:
     """Where the faces of a source as it is now belong; None where they are not cached."""
-    folder = os.environ.get("FER_CACHE")
-    if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        folder = os.path.join(base, "fer-report")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("FER_CACHE", os.path.join(base, "fer-report"))
+    if not folder:
+        return None
     try:
         found = [(file.place, file.path.stat()) for file in list_files(path, str(path))]
     except OSError:  # the reader says what is wrong
         return None
-    if not folder or sum(status.st_size for _, status in found) < WORTH_IT:
+    if sum(status.st_size for _, status in found) < WORTH_IT:
         return None
     # Nobody can set the ctime back.
     seen = [(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in found]

@@ -100,45 +100,38 @@ class Faces:
 
     def checksum(self) -> str:
         """Hex digest of pixels and labels: the same faces in the same order have the same one."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        whole = hashlib.sha256(np.ascontiguousarray(self.images))
+        whole.update(np.ascontiguousarray(self.labels, dtype="<i8"))
         if self.classes != EMOTIONS:
-            digest.update("\n".join(self.classes).encode())
-        return digest.hexdigest()
+            whole.update("\n".join(self.classes).encode())
+        return whole.hexdigest()
 
 
-def hold_out(faces: Faces, seed: int = 0, share: float = 0.1) -> Faces:
-    """The same faces, with a ``share`` of each class in Training moved to PublicTest.
+def hold_out(faces: Faces) -> Faces:
+    """The same faces, with a tenth of each class in Training moved to PublicTest.
 
-    For a set without validation faces. The same set and seed move the same faces; at least one
-    of each class that has two or more. A note says how many.
+    For a set without validation faces. The same set always loses the same faces, at least one of
+    each class that has two or more. A note says how many.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     moved = []
     for label in range(len(faces.classes)):
         rows = np.flatnonzero((faces.split == "Training") & (faces.labels == label))
-        count = max(1, round(share * len(rows))) if len(rows) > 1 else 0
-        moved.append(np.sort(chance.permutation(rows)[:count]))
+        count = max(1, round(0.1 * len(rows))) if len(rows) > 1 else 0
+        moved.append(rng.permutation(rows)[:count])
     moved = np.concatenate(moved)
     split = faces.split.copy()
     split[moved] = "PublicTest"
-    note = f"no validation faces: {len(moved)} of Training set aside as PublicTest (seed {seed})"
+    note = f"no validation faces: {len(moved)} of Training set aside as PublicTest (seed 0)"
     return replace(faces, split=split, notes=(*faces.notes, note))
-
-
-def published(faces: Faces) -> str | None:
-    """The name of the published set that this is: same pixels, labels, splits and order."""
-    if faces.checksum() != FER2013:
-        return None
-    in_order = faces.split == np.repeat(SPLITS, OFFICIAL.sum(axis=0))
-    return "FER2013 as published, 35,887 faces" if in_order.all() else None
 
 
 def remarks(faces: Faces) -> tuple[str, ...]:
     """What is known of the set by checksums and counts; nothing of a set of one's own."""
-    if name := published(faces):
-        return (f"recognised by checksum: {name}",)
     if digest(faces.images) == FER2013_PIXELS:
+        splits = np.repeat(SPLITS, OFFICIAL.sum(axis=0))
+        if faces.checksum() == FER2013 and (faces.split == splits).all():
+            return ("recognised by checksum: FER2013 as published, 35,887 faces",)
         return ("FER2013's images, but other labels or splits than published",)
     table = counts(faces).iloc[:-1, :3].to_numpy()
     held = table.any(axis=0)
@@ -224,9 +217,9 @@ def listed(values, most: int = 3) -> str:
     return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")
 
 
-def reason(error: Exception, most: int = 120) -> str:
+def reason(error: Exception) -> str:
     """What a library's exception says, in one short printable line: some quote the file."""
     said = str(getattr(error, "strerror", None) or error)
     text = " ".join(said.split()) or type(error).__name__
-    text = text if len(text) <= most else text[:most] + "…"
+    text = text if len(text) <= 120 else text[:120] + "…"
     return text if text.isprintable() else ascii(text)[1:-1]

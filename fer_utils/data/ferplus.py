@@ -4,6 +4,7 @@ The file joins by row, never by image name: names are blank where the face was l
 FER+, and four of them are used twice. Both sets must be as published, which checksums tell.
 """
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -32,8 +33,10 @@ def plurality(votes: np.ndarray) -> np.ndarray:
 def read_votes(path) -> np.ndarray:
     """The votes of fer2013new.csv, int64 (n, 10), as published."""
     try:
-        table = pd.read_csv(path, usecols=list(COLUMNS), dtype=np.int64)
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        # From a path alone pandas would unpack archives and fetch addresses of the network.
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+            table = pd.read_csv(file, usecols=list(COLUMNS), dtype=np.int64)
+    except (OSError, ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
         raise DataError(
             f"{path}: {reason(error)}; expected FER+'s fer2013new.csv; download it again"
         ) from None

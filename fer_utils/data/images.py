@@ -73,8 +73,8 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
     return (pixels.clip(0) >> (used - 8)).astype(np.uint8)
 
 
-def fit(picture: Image.Image) -> np.ndarray:
-    """The central square, uint8 (48, 48)."""
+def central_square(picture: Image.Image) -> np.ndarray:
+    """A picture's central square, uint8 (48, 48)."""
     if picture.size != (SIDE, SIDE):
         picture = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(picture)
@@ -88,7 +88,7 @@ def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndar
     images, converted = np.empty((len(places), SIDE, SIDE), np.uint8), 0
     for row, (content, place) in enumerate(zip(contents, places, strict=True)):
         grey, changed = grey_picture(content, place)
-        images[row] = fit(grey)
+        images[row] = central_square(grey)
         converted += changed or grey.size != (SIDE, SIDE)
     note = f"{converted} of {len(images)} images converted to {SIDE}×{SIDE} grey"
     return images, [note] if converted else []
@@ -97,22 +97,23 @@ def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndar
 def read_face(
     source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
 ) -> tuple[np.ndarray, str]:
-    """A picture as the network takes it, uint8 (48, 48), and in words how it came to be.
-
-    ``source`` is a path, or the bytes of a file with a ``name`` for messages. Of several faces the
-    largest is taken; without one, a detector or ``detect``, the central square. Raises DataError.
-    """
-    faces = read_faces(source, name, detect)
-    face, told = faces[0]
-    if len(faces) > 1:
-        told = told.replace("found:", f"found, the largest of {len(faces)}:")
-    return face, told
+    """The largest face of a picture: the first of ``read_faces``."""
+    return read_faces(source, name, detect)[0]
 
 
 def read_faces(
     source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
 ) -> list[tuple[np.ndarray, str]]:
-    """Every face of a picture, the largest first, as ``read_face`` gives one; never none."""
+    """Every face of a picture, the largest first: uint8 (48, 48), and in words how it was made.
+
+    Without a face, without a detector, or where ``detect`` is False, it is the central square alone.
+
+    Args:
+        source: a path, or the bytes of a file, which messages then call ``name``.
+
+    Raises:
+        DataError: it is no picture, or a damaged one.
+    """
     if isinstance(source, (str, os.PathLike)):
         name = str(source)
         try:
@@ -127,13 +128,14 @@ def read_faces(
         why = "no face was found" if detect else "no face was looked for"
         if boxes is None:
             why = "no face detector is installed (pip install 'opencv-python-headless<5')"
-        return [(fit(picture), f"{why}: its central square is taken")]
+        return [(central_square(picture), f"{why}: its central square is taken")]
     found = []
     for x, y, side in sorted(boxes, key=lambda box: -box[2]):
         box = (x, y, x + side, y + side)
         face = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box)
-        told = f"a face was found: {side} pixels a side, {x} from the left, {y} from the top"
-        found.append((np.asarray(face), told))
+        which = "" if found or len(boxes) == 1 else f", the largest of {len(boxes)}"
+        where = f"{side} pixels a side, {x} from the left, {y} from the top"
+        found.append((np.asarray(face), f"a face was found{which}: {where}"))
     return found
 
 
@@ -145,11 +147,12 @@ def faces_in(grey: np.ndarray) -> list[tuple[int, int, int]] | None:
     import cv2
 
     shrunk = min(1.0, LOOKED_AT / max(grey.shape))
-    seen = cv2.resize(grey, None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+    height, width = (max(1, round(shrunk * side)) for side in grey.shape)
+    seen = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     least = max(24, round(min(seen.shape) * LEAST_FACE))
     boxes = []
-    for x, y, width, _ in found.detectMultiScale(seen, 1.1, NEIGHBOURS, minSize=(least, least)):
-        side = min(round(width / shrunk), *grey.shape)
+    for x, y, side, _ in found.detectMultiScale(seen, 1.1, NEIGHBOURS, minSize=(least, least)):
+        side = min(round(side / shrunk), *grey.shape)
         left = min(round(x / shrunk), grey.shape[1] - side)
         top = min(round(y / shrunk), grey.shape[0] - side)
         boxes.append((left, top, side))

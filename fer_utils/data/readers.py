@@ -21,7 +21,7 @@ import numpy as np
 from .faces import SPLITS, DataError, Faces, Row, reason, remarks
 from .files import PICTURE_SUFFIXES, File, foreign, is_archive, is_picture, list_files, unpack
 from .images import read_pictures
-from .names import Given, class_named, class_names, label, split_named, split_of
+from .names import Given, class_named, label, split_named, split_of
 from .tables import find_header, read_parquet, read_table
 
 LAYOUTS = "a csv of the fer2013.csv family, .gz, .zip, .tar.gz, parquet, or a folder of images"
@@ -36,11 +36,11 @@ WEBDATASET = (
 )
 
 
-def read_path(path: Path, classes=None) -> Faces:
-    """The faces at ``path``, whatever layout they have; ``classes`` as ``data.load`` takes them."""
+def read_path(path: Path, classes: tuple[str, ...] | None = None) -> Faces:
+    """The faces at ``path``, whatever layout they have; ``classes`` as ``class_names`` gives them."""
     try:
         folder = path.absolute() if path.is_dir() else path.absolute().parent
-        given = Given(str(path), class_names(classes), split_named(folder.name, alone=True))
+        given = Given(str(path), classes, split_named(folder.name, alone=True))
         if not path.is_file() and not path.is_dir():
             raise DataError(f"{path}: no such file or folder; expected {LAYOUTS}")
         with TemporaryDirectory(prefix="fer-") as scratch:

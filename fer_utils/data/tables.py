@@ -26,7 +26,8 @@ from .images import read_pictures
 from .names import split_named, split_of
 
 HEADERS = "emotion,pixels,Usage or emotion,pixels or pixels or label,feature or id,feature"
-# What a column may be called, the first that is there counts: a name is clearer than a number.
+# What a column may be called. Of several the first of this list counts: a class name is clearer
+# than a number.
 ROLES = {
     "pixels": ("pixels", "feature"),
     "picture": ("image", "img_bytes", "jpg", "png", "img"),
@@ -209,5 +210,7 @@ def names_of_classes(schema, column: str) -> dict[str, str]:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         names = about["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError):
+        return {}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return {}
     return {str(number): name for number, name in enumerate(names)}

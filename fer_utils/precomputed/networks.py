@@ -8,7 +8,7 @@ They are variants of the run, ignored by git: the results made from them are wha
 
 from __future__ import annotations
 
-from fer_utils import synthetic, train
+from fer_utils import runs, synthetic, train
 from fer_utils.runs import Run, RunError
 
 SEEDS = ("seed-1", "seed-2")
@@ -56,7 +56,7 @@ def make(run: Run, name: str, progress=None) -> Run:
     recipe, source = described(run, name)
     faces = synthetic.faces(source["n"], source["seed"], source["preset"])
     return train.make_run(
-        run.path.name, faces, train.Recipe(**recipe), source,
+        run.path.name, runs.relabel(faces, run.classes), train.Recipe(**recipe), source,
         variant=name, device=run.config["device"], progress=progress,
         precision=run.config["precision"], network=run.network(),
     )  # fmt: skip

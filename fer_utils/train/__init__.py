@@ -7,7 +7,8 @@
 - ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest
 - ``progress``     what it says meanwhile
 
-It needs torch, safetensors, tqdm and the readers' numpy, pandas and Pillow, nothing of the report.
+It needs torch, safetensors, filelock, tqdm and the readers' numpy, pandas and Pillow, nothing of
+the report.
 """
 
 from fer_utils.train.loop import best_precision, evaluate, fit, to_device

@@ -33,7 +33,7 @@ def options() -> argparse.ArgumentParser:
     add("--variant", help="train a further model of the run: runs/NAME/variants/VARIANT")
     add("--data", default=os.environ.get("FER_DATA") or None,
         help="FER2013, in any layout that fer_utils.data reads (default: $FER_DATA)")  # fmt: skip
-    add("--classes", metavar="NAME,NAME",
+    add("--classes", metavar="NAME,NAME", default=os.environ.get("FER_CLASSES") or None,
         help="what the numbers 0, 1, ... of a table mean, or which folders count "
         "(default: $FER_CLASSES)")  # fmt: skip
     add("--faces", type=int, default=10_000, help="how many synthetic faces (%(default)s)")
@@ -87,7 +87,7 @@ def chosen_faces(args: argparse.Namespace) -> tuple[Faces, dict]:
     if not args.data:
         source = {"n": args.faces, "seed": args.faces_seed, "preset": args.preset}
         return synthetic.faces(**source), {"kind": "synthetic", **source}
-    classes = tuple(args.classes.split(",")) if args.classes else None
+    classes = class_names(args.classes)
     source = {"kind": "fer2013"}
     if classes:
         source["read_as"] = classes
@@ -100,8 +100,8 @@ def train(args: argparse.Namespace) -> None:
     recipe = chosen_recipe(args, network)
     path = runs.run_path(args.run, args.variant)
     private = not args.no_private
-    classes = class_names(args.classes or os.environ.get("FER_CLASSES"))
-    build(network, len(classes or EMOTIONS))  # what can't be trained is refused before any work
+    classes = class_names(args.classes) or EMOTIONS
+    build(network, len(classes))  # what can't be trained is refused before any work
     is_trained(path, recipe, network, private)
     try:
         with distributed.joined(args.device) as device:

@@ -1,4 +1,4 @@
-"""What is kept after each epoch, and what it was begun with: nothing goes on with other faces.
+"""What is saved after each epoch; a fit goes on only with the faces and settings it began with.
 
 ``parts`` are the network, the running mean of its weights and the optimiser, by name.
 """
@@ -62,7 +62,6 @@ def load_checkpoint(path: Path, begun: dict, parts: dict) -> list[dict]:
 
 def differences(old: dict, new: dict) -> list[str]:
     """What has changed: ``epochs (30, now 40)``; of faces, classes and a file the name."""
-    old = {"network file": "", **old}  # older checkpoints know none
     changed = [name for name in new if old.get(name) != new[name]]
     return [
         name

@@ -1,7 +1,7 @@
 """The training loop. What makes it fast: the uint8 faces stay on the device, augmentation works
-on whole batches, and memory is kept between steps. What makes it exact: all chance of an epoch
-(order, augmentation) comes from (seed, epoch) alone, so a run that was killed goes on from its
-last epoch as if nothing had happened.
+on whole batches, and memory is kept between steps. What makes it exact: whatever is random in an
+epoch (order, augmentation) is drawn from (seed, epoch) alone, so a run that was killed goes on from
+its last epoch as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def fit(
     history = load_checkpoint(checkpoint, begun, parts) if checkpoint else []
     distributed.check(recipe.batch, len(history))
     network = distributed.wrap(model)
-    batches = max(1, len(labels) // recipe.batch)  # the odd faces of an epoch wait for the next
+    batches = max(1, len(labels) // recipe.batch)  # what fills no batch is left out of the epoch
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, precision == "bfloat16")
 
     for epoch in range(len(history) + 1, recipe.epochs + 1):

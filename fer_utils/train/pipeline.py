@@ -57,7 +57,7 @@ def make_run(
         if number < recipe.batch:
             raise TrainingError(
                 f"{number} labelled Training faces are fewer than one batch ({recipe.batch}); "
-                f"faces by split: {counts(faces)}"
+                f"faces by split: {faces_by_split(faces)}"
             )
         if progress:
             progress({"faces": faces})
@@ -66,7 +66,7 @@ def make_run(
             "name": name, "variant": variant, "network": network.name,
             "network_checksum": network.checksum, "classes": list(faces.classes),
             "data": {
-                **source, "checksum": faces.checksum(), "faces": counts(faces),
+                **source, "checksum": faces.checksum(), "faces": faces_by_split(faces),
                 "held_out": held_out, "notes": list(faces.notes),
             },
             "scale": grey_levels(faces), "recipe": asdict(recipe), "device": device,
@@ -96,10 +96,10 @@ def train_network(
     about["classes"] = json.dumps(faces.classes)
     about |= {key: str(value) for key, value in scale.items()}
 
-    def keep_named_epochs(history: list[dict], network: nn.Module) -> None:
+    def keep_named_epochs(history: list[dict], scored: nn.Module) -> None:
         for epoch, number in named_epochs(history).items():
             if number == len(history):  # the best so far
-                runs.save_weights(path / f"{epoch}.safetensors", network, about)
+                runs.save_weights(path / f"{epoch}.safetensors", scored, about)
 
     history = fit(
         model, faces, recipe, scale, device, path / "checkpoint.pt", config["precision"], progress,
@@ -145,7 +145,7 @@ def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> b
     )
 
 
-def counts(faces: Faces) -> dict[str, int]:
+def faces_by_split(faces: Faces) -> dict[str, int]:
     return {split: int((faces.split == split).sum()) for split in data.SPLITS}
 
 
@@ -177,7 +177,8 @@ def score_run(
 ) -> None:
     """Score the stored weights and write predictions, the ledger, and metrics.json last."""
     config = json.loads((path / "config.json").read_text("utf-8"))
-    if config["data"]["checksum"] != faces.checksum() or config["data"]["faces"] != counts(faces):
+    described = config["data"]["checksum"], config["data"]["faces"]
+    if described != (faces.checksum(), faces_by_split(faces)):
         raise TrainingError(f"{name!r} was trained on other faces (their checksum differs)")
     splits = (PUBLIC, PRIVATE) if private else (PUBLIC,)
 
@@ -187,7 +188,7 @@ def score_run(
         runs.write_arrays(path / predictions, table)
         if PRIVATE in scores and config["data"]["kind"] != "synthetic":
             entry = ledger_entry(config, title, scores[PRIVATE])
-            append_ledger(runs.run_path(name) / "ledger.csv", entry)
+            append_ledger(runs.run_path(name) / runs.LEDGER, entry)
         return scores
 
     title = variant or "main"

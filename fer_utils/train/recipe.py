@@ -20,7 +20,9 @@ class TrainingError(ValueError):
 
 ABOVE_0 = ("above 0", lambda value: 0 < value < math.inf)
 FROM_0 = ("0 or more", lambda value: 0 <= value < math.inf)
-FROM_0_TO_1 = ("0 or more and below 1", lambda value: 0 <= value < 1)
+BELOW_1 = ("0 or more and below 1", lambda value: 0 <= value < 1)
+SHARE = ("0 to 1", lambda value: 0 <= value <= 1)
+SEED = ("0 to 2**32", lambda value: 0 <= value <= 2**32)
 ANY = ("", lambda value: True)
 
 
@@ -46,17 +48,17 @@ class Recipe:
     learning_rate: float = setting(0.05, ABOVE_0, "its peak")
     schedule: str = setting("linear", one_of("linear", "constant"), "one epoch up, then to 0")
     weight_decay: float = setting(5e-4, FROM_0, "of kernels and matrices")
-    smoothing: float = setting(0.1, FROM_0_TO_1, "of the labels (Szegedy 2016, arXiv:1512.00567)")
+    smoothing: float = setting(0.1, BELOW_1, "of the labels (Szegedy 2016, arXiv:1512.00567)")
     rotate: float = setting(12.0, FROM_0, "degrees, at most, to either side")
-    zoom: float = setting(0.12, FROM_0_TO_1, "relative size, at most, up or down")
+    zoom: float = setting(0.12, BELOW_1, "relative size, at most, up or down")
     shift: float = setting(0.17, FROM_0, "of the half-width, at most, each way")
     flip: bool = setting(True, ANY, "mirror every face in every second epoch")
     erase: float = setting(
-        0.0, FROM_0, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
+        0.0, SHARE, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
     )
     balance: bool = setting(False, ANY, "weigh the loss by the inverse frequency of a class")
-    ema: float = setting(0.0, FROM_0_TO_1, "share that the weights' running mean keeps a step")
-    seed: int = setting(0, FROM_0, "of first weights, order and augmentation")
+    ema: float = setting(0.0, BELOW_1, "share that the weights' running mean keeps a step")
+    seed: int = setting(0, SEED, "of first weights, order and augmentation")
 
     def __post_init__(self):
         for item in fields(self):
@@ -105,7 +107,9 @@ def update_ema(mean: nn.Module, model: nn.Module, keep: float, step: int) -> Non
     behind it (Polyak & Juditsky 1992, doi:10.1137/0330046; the warm-up is TensorFlow's).
     """
     keep = min(keep, (1 + step) / (10 + step))
-    for old, new in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+    # Not state_dict: it holds the tensors of a layer with two names twice.
+    means, weights = ([*net.parameters(), *net.buffers()] for net in (mean, model))
+    for old, new in zip(means, weights, strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - keep)
         else:
