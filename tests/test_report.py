@@ -222,7 +222,8 @@ def test_a_run_is_sought_in_the_users_folder_first_then_among_the_shipped(tmp_pa
     assert fingerprint.run_folder(tmp_path, "new") == tmp_path / "own" / "new"
     variant = tmp_path / "own" / "shipped" / "variants" / "other" / "metrics.json"
     variant.parent.mkdir(parents=True)
-    variant.touch()  # a variant of the shipped run
+    variant.touch()  # a variant of the shipped run, scored on PrivateTest
+    (tmp_path / "own" / "shipped" / "ledger.csv").touch()
     assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "runs" / "shipped"
     (tmp_path / "own" / "shipped" / "config.json").touch()
     assert fingerprint.run_folder(tmp_path, "shipped") == tmp_path / "own" / "shipped"

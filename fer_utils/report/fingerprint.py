@@ -59,10 +59,10 @@ def run_places(root: Path, name: str) -> tuple[Path, Path]:
 def run_folder(root: Path, name: str) -> Path:
     """Where a run lies, as ``runs.Run.load`` looks for it: in FER_RUNS, else among the shipped.
 
-    A folder in FER_RUNS that holds variants alone belongs to the shipped run.
+    A folder in FER_RUNS that holds variants and their ledger alone belongs to the shipped run.
     """
     own, shipped = run_places(root, name)
-    begun = any(path.is_file() for path in own.glob("*"))
+    begun = any(path.is_file() and path.name != "ledger.csv" for path in own.glob("*"))
     return shipped if is_whole(shipped) and not begun else own
 
 
