@@ -98,30 +98,32 @@ class Residual(nn.Module):
 class FerResNet(nn.Module):
     """The deeper network: 13 convolutions with skips, in and out as ``FerCNN``.
 
-    ======== ============================ ============= ==========
-    block    layers                       output        parameters
-    ======== ============================ ============= ==========
-    stem     Conv 3×3 · BN · MaxPool 2     40 × 24 × 24        440
-    stage1   two Residual, 40              40 × 24 × 24      57920
-    stage2   two Residual, 40→80           80 × 12 × 12     205600
-    stage3   two Residual, 80→160         160 × 6 × 6       820800
-    fc       mean over places · Linear    7                   1127
-    ======== ============================ ============= ==========
+    ======== =============================== ============= ==========
+    block    layers                          output        parameters
+    ======== =============================== ============= ==========
+    stem     Conv 5×5 · BN · MaxPool 2        32 × 24 × 24        864
+    stage1   one Residual, 32                 32 × 24 × 24      18560
+    stage2   two Residual, 32→64              64 × 12 × 12     131712
+    stage3   two Residual, 64→128            128 × 6 × 6       525568
+    stage4   one Residual, 128→256           256 × 3 × 3       919040
+    fc       mean · Dropout · Linear         7                   1799
+    ======== =============================== ============= ==========
     """
 
     def __init__(self, classes: int = 7):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(1, 40, 3, padding=1, bias=False), nn.BatchNorm2d(40), nn.ReLU(),
+            nn.Conv2d(1, 32, 5, padding=2, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
             nn.MaxPool2d(2),
         )  # fmt: skip
-        self.stage1 = nn.Sequential(Residual(40, 40, 1), Residual(40, 40, 1))
-        self.stage2 = nn.Sequential(Residual(40, 80, 2), Residual(80, 80, 1))
-        self.stage3 = nn.Sequential(Residual(80, 160, 2), Residual(160, 160, 1))
-        self.fc = nn.Linear(160, classes)
+        self.stage1 = nn.Sequential(Residual(32, 32, 1))
+        self.stage2 = nn.Sequential(Residual(32, 64, 2), Residual(64, 64, 1))
+        self.stage3 = nn.Sequential(Residual(64, 128, 2), Residual(128, 128, 1))
+        self.stage4 = nn.Sequential(Residual(128, 256, 2))
+        self.fc = nn.Sequential(nn.Dropout(0.3), nn.Linear(256, classes))
 
     def forward(self, x: Tensor) -> Tensor:  # (b, 1, 48, 48) -> (b, classes)
-        x = self.stage3(self.stage2(self.stage1(self.stem(x))))
+        x = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(x)))))
         return self.fc(x.mean((2, 3)))
 
 

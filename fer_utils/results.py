@@ -15,7 +15,7 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ import pandas as pd
 from fer_utils import metrics
 from fer_utils.commandline import run_command
 from fer_utils.runs import Run
-from fer_utils.train.recipe import Recipe
+from fer_utils.train.recipe import recorded
 
 OURS = "our recipe"
 TITLES = {"original": "the 2019 recipe", "deeper": "the deeper network"}
@@ -105,8 +105,8 @@ def configurations(run: Run) -> list[Configuration]:
 
 
 def settings(model: Run) -> dict:
-    """The recipe of a model; an option that is younger than the model has its default."""
-    return asdict(Recipe()) | model.config["recipe"]
+    """The recipe of a model; what is younger than the model was off."""
+    return recorded(model.config["recipe"])
 
 
 def figures(run: Run, configuration: Configuration) -> pd.DataFrame:
@@ -274,7 +274,7 @@ def describe_ablations(table: pd.DataFrame) -> str:
         return told + "No row has three seeds: a small change tells nothing."
     return told + (
         f"{changed['clear'].sum()} of {len(changed)} changes of accuracy are beyond the spread of "
-        "the seeds (t test, 5 %); of the others nothing can be said."
+        "the seeds (t test, 5 % each); of the others nothing can be said."
     )
 
 

@@ -52,7 +52,7 @@ def test_the_drawing_shows_the_maps_of_each_size_and_what_led_there():
         (1, 48, 48), (32, 24, 24), (64, 12, 12), (128, 6, 6), (128, 3, 3)
     ]  # fmt: skip
     assert boxes[1] == {"shape": (32, 24, 24), "name": "layer1", "below": "conv 5×5\npool 2×2"}
-    assert map_boxes(layers(FerResNet()))[-1]["below"].endswith("then 4 conv 3×3")
+    assert map_boxes(layers(FerResNet()))[-1]["below"].endswith("then 2 conv 3×3")
     assert [box["shape"] for box in map_boxes(layers(Separable()))] == [
         (1, 48, 48), (8, 24, 24), (16, 12, 8), (40, 1, 1)
     ]  # fmt: skip

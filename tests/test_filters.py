@@ -199,7 +199,7 @@ def test_stages_are_up_to_four_convolutions_first_and_last_among_them(small):
     assert filters.stages(seeded(FerCNN)) == [(f"conv{k}", f"layer{k}.0") for k in (1, 2, 3, 4)]
     assert filters.stages(small, SHAPE) == [("conv1", "0"), ("conv2", "4")]
     names = [name for _, name in filters.stages(seeded(FerResNet))]
-    assert names[0] == "stem.0" and names[-1] == "stage3.1.body.3" and len(set(names)) == 4
+    assert names[0] == "stem.0" and names[-1] == "stage4.0.body.3" and len(set(names)) == 4
 
 
 def test_responses_and_patches_are_the_middle_units_and_their_crops(small):

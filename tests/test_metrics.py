@@ -411,6 +411,9 @@ def test_the_null_band_holds_a_calibrated_network_and_no_other():
     assert found["ece"] == metrics.probability_scores(drawn, p)["ece"]
     assert metrics.calibration_error(drawn, metrics.tempered(p, 0.4))["verdict"] == "overconfident"
     assert metrics.calibration_error(drawn, metrics.tempered(p, 3))["verdict"] == "underconfident"
+    half = np.array([[0.6, 0.4], [0.9, 0.1]]).repeat(500, axis=0)  # right on 75 % of each
+    found = metrics.calibration_error(np.tile([0, 0, 0, 1], 250), half)
+    assert found["verdict"] == "miscalibrated" and found["ece"] == pytest.approx(0.15)
     calibrated = metrics.calibration_error(*fake(1500, sharpness=1.3))
     assert calibrated["verdict"] == "calibrated" and calibrated["null_lo"] > 0
 

@@ -126,6 +126,15 @@ def test_a_column_has_the_title_of_its_recipe_and_none_takes_anothers_place(five
     }  # fmt: skip
 
 
+def test_what_is_younger_than_a_run_was_off_in_it(five):
+    path = five / "variants/original/config.json"
+    config = json.loads(path.read_text())
+    config["recipe"] = {"epochs": 3, "seed": 0}
+    runs.write_json(path, config)
+    old = results.settings(Run.load("five").variant("original"))
+    assert (old["ema"], old["erase"]) == (0, 0)
+
+
 def test_seeds_of_two_files_of_one_name_are_not_taken_together(five):
     for name, checksum in (("mine-1", "a" * 64), ("mine-2", "b" * 64)):
         folder = five / "variants" / name
@@ -220,7 +229,7 @@ def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
     assert results.describe_ablations(table) == (
         "Accuracy changes most with *no flip* (-2.0 points), the gap with *no flip* (0.70 instead "
         "of 0.10 nats). 0 of 2 changes of accuracy are beyond the spread of the seeds (t test, "
-        "5 %); of the others nothing can be said."
+        "5 % each); of the others nothing can be said."
     )
     add_short(five, "short-adam", 50, optimiser="adam", seed=0)
     add_short(five, "short-adam-seed-1", 60, optimiser="adam", seed=1)

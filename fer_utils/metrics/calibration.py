@@ -98,15 +98,19 @@ def calibration_error(labels, probabilities, draws=2000):
     Chance alone lifts ECE above 0. The null band holds 95 % of the ECEs that a perfectly
     calibrated network with these confidences shows: its labels are drawn from its own
     probabilities. ``verdict``: 'calibrated' where ECE is not above the band, else
-    'overconfident' or 'underconfident', by the mean confidence and the accuracy.
+    'overconfident' or 'underconfident' where the accuracy is outside the band that it would
+    have then, else 'miscalibrated': too sure of some faces, too unsure of others.
     """
     confidence, hit = _answers(labels, probabilities)
     drawn = np.random.default_rng(0).random((draws, len(hit))) < confidence
     lo, hi = percentiles(_ece(confidence, drawn))
     ece = _ece(confidence, hit)
-    verdict = "overconfident" if confidence.mean() > hit.mean() else "underconfident"
+    fewest, most = percentiles(drawn.mean(axis=1))
+    verdict = "miscalibrated"
     if ece <= hi:
         verdict = "calibrated"
+    elif not fewest <= hit.mean() <= most:
+        verdict = "overconfident" if hit.mean() < fewest else "underconfident"
     return {"ece": float(ece), "null_lo": float(lo), "null_hi": float(hi), "verdict": verdict}
 
 

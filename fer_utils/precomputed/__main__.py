@@ -50,7 +50,7 @@ def train_networks(run: runs.Run, names: list[str]) -> None:
             "took; interrupted and called again, it goes on",
             flush=True,
         )
-    recipe = train.Recipe(**run.config["recipe"])
+    recipe = train.Recipe(**train.recorded(run.config["recipe"]))
     for network in lacking:
         progress = train.progress_line(recipe, run.config["data"]["faces"]["Training"])
         networks.make(run, network, progress)

@@ -249,12 +249,13 @@ def selective(card: dict) -> np.ndarray:
 def verdict(card: dict) -> str:
     """Have the filters learnt to tell the classes: 'most', 'some' or 'none'.
 
-    'none' where no more than three times as many are selective as would be by chance.
+    'most' where more than half are selective, whichever untrained network is the control;
+    'none' where no more than three times as many are as would be by chance.
     """
-    share = selective(card).mean()
-    if share > 0.5:
+    shares = selective(card).mean(1)
+    if shares.min() > 0.5:
         return "most"
-    return "some" if share > 3 * (1 - QUANTILE) else "none"
+    return "some" if shares.mean() > 3 * (1 - QUANTILE) else "none"
 
 
 def reached_by_layer(card: dict, last: str) -> pd.DataFrame:

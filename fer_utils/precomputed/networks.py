@@ -19,7 +19,7 @@ def described(run: Run, name: str) -> tuple[dict, dict]:
     """Recipe and data of a further network: the run's own, but for its one difference."""
     if not run.synthetic:
         raise RunError(f"run {run.name!r}: only a run on synthetic faces has the network {name!r}")
-    recipe = dict(run.config["recipe"])
+    recipe = train.recorded(run.config["recipe"])
     source = {key: run.config["data"][key] for key in ("kind", "n", "seed", "preset")}
     if name == SHORTCUT:
         source["preset"] = SHORTCUT
@@ -37,7 +37,7 @@ def trained(run: Run, name: str) -> Run | None:
     if not (found.path / "model.safetensors").is_file():
         return None
     recipe, source = described(run, name)
-    own, data = found.config["recipe"], found.config["data"]
+    own, data = train.recorded(found.config["recipe"]), found.config["data"]
     if not (recipe.items() <= own.items() and source.items() <= data.items()):
         raise RunError(
             f"network {found.name!r} has another recipe or other faces than the run; remove "

@@ -23,4 +23,5 @@ from fer_utils.train.recipe import (
     epoch_rng,
     learning_rate,
     make_optimiser,
+    recorded,
 )

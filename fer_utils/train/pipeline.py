@@ -20,7 +20,7 @@ from fer_utils.data import Faces
 from fer_utils.networks import Network, build, find_network
 from fer_utils.train import distributed
 from fer_utils.train.loop import best_precision, fit, labelled
-from fer_utils.train.recipe import Recipe, TrainingError
+from fer_utils.train.recipe import Recipe, TrainingError, recorded
 
 PUBLIC, PRIVATE = data.SPLITS[1:]
 
@@ -135,7 +135,7 @@ def is_trained(path: Path, recipe: Recipe, network: Network, private: bool) -> b
         return False
     done = json.loads((path / "metrics.json").read_text("utf-8"))
     config = json.loads((path / "config.json").read_text("utf-8"))
-    same = asdict(recipe) == asdict(Recipe()) | config["recipe"]
+    same = asdict(recipe) == recorded(config["recipe"])
     same = same and network.checksum == config.get("network_checksum", "")
     if same and private and PRIVATE not in done and config["data"]["faces"][PRIVATE]:
         return True

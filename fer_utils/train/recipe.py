@@ -7,7 +7,7 @@ bounds. All that is random in an epoch is drawn by ``epoch_rng`` from (seed, epo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
@@ -42,22 +42,22 @@ class Recipe:
     network: str = setting(
         "FerCNN", ANY, "a name, or FILE.py:Class of your own (default: $FER_NETWORK)"
     )
-    epochs: int = setting(30, ABOVE_0, "passes over the Training faces (10 on synthetic faces)")
+    epochs: int = setting(140, ABOVE_0, "passes over the Training faces (10 on synthetic faces)")
     batch: int = setting(128, ABOVE_0, "faces a step, over all processes together")
     optimiser: str = setting("sgd", one_of("sgd", "adam"), "sgd has Nesterov momentum 0.9")
-    learning_rate: float = setting(0.05, ABOVE_0, "its peak")
+    learning_rate: float = setting(0.1, ABOVE_0, "its peak")
     schedule: str = setting("linear", one_of("linear", "constant"), "one epoch up, then to 0")
-    weight_decay: float = setting(5e-4, FROM_0, "of kernels and matrices")
+    weight_decay: float = setting(1e-3, FROM_0, "of kernels and matrices")
     smoothing: float = setting(0.1, BELOW_1, "of the labels (Szegedy 2016, arXiv:1512.00567)")
-    rotate: float = setting(12.0, FROM_0, "degrees, at most, to either side")
-    zoom: float = setting(0.12, BELOW_1, "relative size, at most, up or down")
-    shift: float = setting(0.17, FROM_0, "of the half-width, at most, each way")
+    rotate: float = setting(15.0, FROM_0, "degrees, at most, to either side")
+    zoom: float = setting(0.18, BELOW_1, "relative size, at most, up or down")
+    shift: float = setting(0.2, FROM_0, "of the half-width, at most, each way")
     flip: bool = setting(True, ANY, "mirror every face in every second epoch")
     erase: float = setting(
-        0.0, SHARE, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
+        0.25, SHARE, "share of faces that lose a rectangle (Zhong 2020, arXiv:1708.04896)"
     )
     balance: bool = setting(False, ANY, "weigh the loss by the inverse frequency of a class")
-    ema: float = setting(0.0, BELOW_1, "share that the weights' running mean keeps a step")
+    ema: float = setting(0.999, BELOW_1, "share that the weights' running mean keeps a step")
     seed: int = setting(0, SEED, "of first weights, order and augmentation")
 
     def __post_init__(self):
@@ -71,10 +71,16 @@ class Recipe:
 # The recipe of the 2019 report: Adam at 1e-4, batches of 128 and nothing else.
 ORIGINAL = Recipe(
     optimiser="adam", learning_rate=1e-4, schedule="constant", weight_decay=0.0, smoothing=0.0,
-    rotate=0.0, zoom=0.0, shift=0.0, flip=False, epochs=16,
+    rotate=0.0, zoom=0.0, shift=0.0, flip=False, erase=0.0, ema=0.0, epochs=16,
 )  # fmt: skip
 RECIPES = {"ours": Recipe(), "original": ORIGINAL}
+YOUNGER = {"schedule": "linear", "erase": 0.0, "balance": False, "ema": 0.0}
 EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than people's
+
+
+def recorded(recipe: dict) -> dict:
+    """The recipe that a run's config.json holds; what is younger than the run was off."""
+    return asdict(Recipe()) | YOUNGER | recipe
 
 
 # -- optimiser ----------------------------------------------------------------------------------
