@@ -14,12 +14,12 @@ QUANTITIES = (("loss", "cross-entropy (nats)", 1), ("accuracy", "accuracy (%)", 
 
 
 def histories(named: dict[str, pd.DataFrame], chance: float) -> Figure:
-    """Loss, accuracy and learning rate; a column a model, on common scales and epochs.
+    """Loss, accuracy and learning rate; a column a model over its own epochs, on common scales.
 
     ``chance``: accuracy of always answering the most frequent class, 0–1, drawn as a line.
     """
     drawn, axes = style.figure(
-        3, len(named), height=5.4, sharey="row", sharex="all", squeeze=False,
+        3, len(named), height=5.4, sharey="row", sharex="col", squeeze=False,
         height_ratios=(3, 3, 1),
     )  # fmt: skip
     for column, history in enumerate(named.values()):
