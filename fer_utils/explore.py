@@ -269,10 +269,11 @@ def on_card(card: dict, k: int, classes: tuple[str, ...]) -> str:
     if np.isnan(card["tuning"][k]).all():
         return f"Filter {k} responds to all faces alike."
     row = cards.by_filter(card, classes).loc[k]
+    limit = np.median(cards.by_chance(card))
     told = (
         f"Filter {k} responds most to {row['responds to']} ({row.tuning:+.1f} sd); the class "
-        f"explains {row.eta_squared:.0%} of its variance, {'more' if row.selective else 'no more'} "
-        f"than of 95 % of an untrained network's filters. Without it {row['missed by']} loses most "
+        f"explains {row.eta_squared:.0%} of its variance (in an untrained network {limit:.0%} or less, "
+        f"for 95 % of the filters). Without it {row['missed by']} loses most "
         f"({row.logit_fall:+.2f} nats)."
     )
     return told + (" It is inactive." if k in card["inactive"] else "")

@@ -27,16 +27,20 @@ def test_every_expression_keeps_its_colour_and_other_classes_get_what_is_left():
 
 
 @pytest.mark.parametrize("count", [3, 16, 128, 600])
-def test_a_sheet_of_any_number_of_filters_fits_a_page_and_frames_each_by_its_class(count):
+def test_a_sheet_has_a_row_a_class_of_its_first_selective_filters(count):
     classes = CLASSES["two"]
     responds = [(*classes, None)[k % 3] for k in range(count)]
     pictures = RNG.uniform(0, 255, (count, 5, 5))
     panels = {"optimum": pictures, "mean": pictures}
-    figure = laid_out(filters.filter_sheet(panels, np.arange(count), responds, classes))
-    ax = figure.axes[0]
-    assert [text.get_text() for text in ax.texts] == [str(k) for k in range(count)]
-    framed = [to_hex(frame.get_edgecolor()) for frame in ax.patches[:3]]
-    assert framed == [*(c.lower() for c in style.colours(classes)), filters.NONE.lower()]
+    ax = laid_out(filters.filter_sheet(panels, np.arange(count), responds, classes)).axes[0]
+    texts = []
+    for k, name in enumerate(classes):
+        texts += [name, *map(str, range(k, count, 3)[:6])]
+    assert [text.get_text() for text in ax.texts] == texts
+    framed = {to_hex(frame.get_edgecolor()) for frame in ax.patches}
+    assert framed == {c.lower() for c in style.colours(classes)}
+    ax = laid_out(filters.filter_sheet(panels, np.arange(count), [None] * count, classes)).axes[0]
+    assert [text.get_text() for text in ax.texts][:2] == ["not selective", "0"]
 
 
 @pytest.mark.parametrize("which", CLASSES)
@@ -46,6 +50,8 @@ def test_figures_of_filters_are_drawn_for_other_classes_and_numbers(which):
     outputs = dict.fromkeys(classes, np.zeros((48, 48)))
     rows = {name: k for k, name in enumerate(classes)}
     laid_out(filters.growth(RNG.normal(size=(256, 7, 7)), {}, outputs))
+    responds = [classes[k % len(classes)] for k in range(count)]
+    laid_out(filters.filter_sheet({"a": pictures}, np.arange(count), responds, classes))
     laid_out(filters.closer_look({"a": (pictures, values[:, 0])}, values, values, rows))
     laid_out(filters.ablation_plot(values, np.sort(values.argmax(1)), classes))
     laid_out(filters.activation_plot({"a": values[:, 0]}))

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from fer_utils.plotting import style
 
 PAPER = 255  # grey level between the pictures of a mosaic
-NONE = "#CCCCCC"  # frame of a filter that is not selective
+NONE = "#888888"  # frame of a filter that is not selective
+IN_A_ROW = 6  # filters of a class in the sheet
 CHARTS = ("class mean, sd", "logit lost, nats")
 
 
@@ -101,32 +101,31 @@ def growth(kernels: np.ndarray, middle: dict[str, np.ndarray], outputs: dict) ->
 
 
 def filter_sheet(panels: dict, order: np.ndarray, responds: list, classes) -> Figure:
-    """All filters twice: one panel a kind of picture, (f, h, w) grey levels, in the same places.
+    """The first filters of each class, a row a class: their pictures (f, h, w) side by side.
 
-    ``order``: which filter stands where. ``responds``: for each filter the class that it responds
-    to, the colour of its frame; None where it is not selective.
+    ``order``: all filters, the most tuned of a class first. ``responds``: for each filter the
+    class that it responds to; None where it is not selective. If none is, the first of all.
     """
-    columns = max(8, math.ceil(math.sqrt(len(order) / 2)))  # the sheet fits a page
-    small = 8 / columns
-    rows = -(-len(order) // columns)
-    drawn, axes = style.figure(1, len(panels), height=0.46 * small * rows + 0.5)
+    of_class = {name: [k for k in order if responds[k] == name][:IN_A_ROW] for name in classes}
+    rows = {name: row for name, row in of_class.items() if row}
+    rows = rows or {"not selective": list(order[:IN_A_ROW])}
+    kinds = [stretched(pictures) for pictures in panels.values()]
+    high, wide = kinds[0].shape[1:]
+    above = max(4, high // 3)  # room for the number
+    height, width = high + above, len(kinds) * wide + max(2, wide // 8)
+    sheet = np.full((height * len(rows), width * IN_A_ROW), PAPER, float)
+    drawn, ax = style.figure(height=min(9.5, 6.2 * sheet.shape[0] / sheet.shape[1] + 0.2))
     colours = dict(zip(classes, style.colours(classes), strict=True))
-    for ax, (title, pictures) in zip(axes, panels.items(), strict=True):
-        height, width = pictures.shape[1] + 15, pictures.shape[2] + 5
-        spaced = np.full((len(order), height - 2, width - 2), PAPER, float)
-        spaced[:, 11:-2, 1:-2] = stretched(pictures)[order]
-        style.face_image(ax, mosaic(spaced, columns))
-        for place, k in enumerate(order):
-            top, left = place // columns * height + 11, place % columns * width + 1
-            colour = colours.get(responds[k], NONE)
-            style.frame(ax, (left - 1, top - 1), width - 4, height - 14, colour, lw=1.3 * small)
-            ax.text(left, top - 2, str(k), fontsize=6 * small, va="bottom", color="#444444")
-        ax.set_title(title)
-    key = {name: colour for name, colour in colours.items() if name in responds}
-    key["not selective"] = NONE
-    marks = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=c, lw=1.5) for c in key.values()]
-    look = {"ncols": 8, "fontsize": 7.5, "handlelength": 1.2, "columnspacing": 1.1}
-    drawn.legend(marks, key, loc="outside lower center", **look)
+    for row, (name, filters) in enumerate(rows.items()):
+        top, colour = row * height + above - 1, colours.get(name, NONE)
+        ax.text(-2, top + high / 2, name, ha="right", va="center", fontsize=8, color=colour)
+        for place, k in enumerate(filters):
+            left = place * width + 1
+            cut = sheet[top : top + high, left : left + len(kinds) * wide]
+            cut[:] = np.hstack([pictures[k] for pictures in kinds])
+            style.frame(ax, (left - 1, top - 1), len(kinds) * wide + 1, high + 1, colour, lw=1.6)
+            ax.text(left, top - 2, str(k), fontsize=7, va="bottom", color="#444444")
+    style.face_image(ax, sheet)
     return drawn
 
 
@@ -222,5 +221,5 @@ def ablation_plot(fall: np.ndarray, favourite: np.ndarray, classes: tuple[str, .
     ax.tick_params(axis="x", length=0)
     ax.set_yticks(range(len(classes)), classes)
     ax.set_xlabel("filters by the class that they respond to most")
-    drawn.colorbar(shown, ax=ax, label="logit lost, nats", pad=0.01)
+    drawn.colorbar(shown, ax=ax, label="logit lost, nats", pad=0.01, extend="both")
     return drawn

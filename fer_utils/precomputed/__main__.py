@@ -43,13 +43,14 @@ def train_networks(run: runs.Run, names: list[str]) -> None:
     """Train the further networks that these results compare and that are not here."""
     wanted = [network for name in names for network in RESULTS[name].networks]
     lacking = [network for network in wanted if networks.trained(run, network) is None]
-    if lacking:
-        minutes = run.history["seconds"].sum() / 60
-        print(
-            f"training {', '.join(lacking)}: about {minutes:.0f} minutes each, as {run.name!r} "
-            "took; interrupted and called again, it goes on",
-            flush=True,
-        )
+    if not lacking:
+        return
+    minutes = run.history["seconds"].sum() / 60
+    print(
+        f"training {', '.join(lacking)}: about {minutes:.0f} minutes each, as {run.name!r} "
+        "took; interrupted and called again, it goes on",
+        flush=True,
+    )
     recipe = train.Recipe(**train.recorded(run.config["recipe"]))
     for network in lacking:
         progress = train.progress_line(recipe, run.config["data"]["faces"]["Training"])

@@ -242,8 +242,12 @@ def _between(value, median, strongest) -> np.ndarray:
 
 def selective(card: dict) -> np.ndarray:
     """Filters whose η² is above 95 % of an untrained network's, by each seed: bool (u, f)."""
-    untrained = card["eta_squared_untrained"]
-    return card["eta_squared"] > np.quantile(untrained, QUANTILE, axis=1, keepdims=True)
+    return card["eta_squared"] > by_chance(card)[:, None]
+
+
+def by_chance(card: dict) -> np.ndarray:
+    """The η² that 95 % of the filters of each untrained network stay below: (u,)."""
+    return np.quantile(card["eta_squared_untrained"], QUANTILE, axis=1)
 
 
 def verdict(card: dict) -> str:
