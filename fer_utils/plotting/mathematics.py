@@ -76,7 +76,8 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
             ax.loglog(steps, np.maximum(errors[name], LEAST), label=name, **line)
         guide = {"color": style.MUTED, "lw": 5, "alpha": 0.35, "zorder": 1}
         ax.loglog(steps, 0.2 * (steps / steps.max()) ** order, **guide)
-        ax.text(steps[1], 0.6, f"grey: slope {order}", ha="right", va="bottom", color=style.MUTED)
+        told = f"grey: slope {order}"
+        ax.text(0.04, 0.05, told, transform=ax.transAxes, fontsize=8, color="#444444")
         ax.set_xlabel(f"step h of the {kind} difference")
         ax.grid()
         ax.set_ylim(1e-14, 10)
