@@ -277,7 +277,7 @@ def test_mistakes_by_hand():
     row = table.loc[1]
     assert [row["first"], row["second"], *row[columns]] == ["Neutral", "Happy", 12, 8, 3, 1]
     # of 60 Neutral faces the crowd calls 6 Happy, of 20 Happy ones 2 Neutral
-    assert row["expected"] == pytest.approx((10 * 6 / 60 + 2 * 2 / 20) / 12)
+    assert row["expected"] == pytest.approx((10 * 6 / 10 + 2 * 2 / 2) / 12)
     # three of ten for surprise, seven for 'no face'
     assert table.loc[2, columns].tolist() == [1, 0, 0, 1] and len(table) == 3
 
@@ -357,12 +357,12 @@ def test_the_divergence_is_unbiased_where_votes_and_answers_are_of_the_same_face
 
 
 def test_the_gap_of_a_pair_is_that_of_voters_and_network():
-    # two voters of a face differ in 2·6·4/90; the network takes Neutral for Happy in one of four
+    # a voter takes either for the other in 4 of 10; the network Neutral for Happy in one of four
     cells = [(0, 0, (6, 4, 0), 300), (0, 1, (6, 4, 0), 100), (1, 1, (4, 6, 0), 400),
              (2, 2, (0, 0, 10), 50)]  # fmt: skip
     table = metrics.pair_gaps(*votes_of_three(cells)).set_index(["first", "second"])
     row = table.loc[("Neutral", "Happy")]
-    assert row["voters"] == pytest.approx(48 / 90) and row["network"] == pytest.approx(0.125)
+    assert row["voters"] == pytest.approx(0.4) and row["network"] == pytest.approx(0.125)
     assert row["gap"] == pytest.approx(row["voters"] - row["network"])
     assert table.index[0] == ("Neutral", "Happy") and (table.iloc[1:]["gap"] == 0).all()
 

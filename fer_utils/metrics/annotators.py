@@ -156,12 +156,13 @@ def people_and_network(votes, labels, predicted, classes=EMOTIONS, draws=2000):
 def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
     """Table: confusability of each pair by voters and by the network, the largest gap first.
 
-    Columns first, second, voters (given another voter), network (given the label), gap =
-    voters - network. Pairs with a class that has no face or no vote are left out.
+    Columns first, second, voters, network, gap = voters - network; both are given the label.
+    Pairs with a class that has no face are left out.
     """
     k, names = len(classes), np.array(list(classes))
     i, j = np.triu_indices(k, 1)
-    voters = confusability(_two_voters(votes, classes).sum(axis=0))[i, j]
+    rates = vote_rows(votes, labels, classes)[:, :-1]
+    voters = ((rates + rates.T) / 2)[i, j]
     network = confusability(confusion_matrix(labels, predicted, k))[i, j]
     table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
     table = table.assign(network=network, gap=voters - network).dropna()
@@ -226,16 +227,17 @@ def mistakes(votes, labels, predicted, classes=EMOTIONS):
 
     Table: first all mistakes ('all', 'all'), then those of each pair of classes, the most
     frequent first: mistakes, of them with_network, with_label, with_nobody (another answer, or
-    undecided). ``expected``: the share with_network that faces of the same label would give
-    whatever the network answered. Only what exceeds it says that the network saw something in
+    undecided). ``expected``: the share with_network if its wrong answers were shuffled among
+    the mistakes of one label. Only what exceeds it says that the network saw something in
     *these* faces.
     """
     k, names = len(classes), np.array(list(classes))
     labels, predicted = class_indices(labels, k), class_indices(predicted, k, "predicted")
     answer = crowd_answer(votes, classes)
     decided = answer != UNDECIDED
-    answers = confusion_matrix(labels[decided], answer[decided], k)
-    rate = ratio(answers, np.bincount(labels, minlength=k)[:, None])
+    wrong = labels != predicted
+    answers = confusion_matrix(labels[wrong & decided], answer[wrong & decided], k)
+    rate = ratio(answers, np.bincount(labels[wrong], minlength=k)[:, None])
     faces = pd.DataFrame(
         {
             "first": names[np.minimum(labels, predicted)],
@@ -244,7 +246,7 @@ def mistakes(votes, labels, predicted, classes=EMOTIONS):
             "with_label": answer == labels,
             "expected": rate[labels, predicted],
         }
-    )[labels != predicted]
+    )[wrong]
     everything = faces.assign(first="all", second="all")
     grouped = pd.concat([everything, faces]).groupby(["first", "second"], sort=False)
     table = grouped[["with_network", "with_label"]].sum()

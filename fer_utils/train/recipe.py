@@ -74,12 +74,13 @@ ORIGINAL = Recipe(
     rotate=0.0, zoom=0.0, shift=0.0, flip=False, erase=0.0, ema=0.0, epochs=16,
 )  # fmt: skip
 RECIPES = {"ours": Recipe(), "original": ORIGINAL}
+# Options that older runs do not name, as they were then.
 YOUNGER = {"schedule": "linear", "erase": 0.0, "balance": False, "ema": 0.0}
 EPOCHS_SYNTHETIC = 10  # enough for the embedded faces, which are easier than people's
 
 
 def recorded(recipe: dict) -> dict:
-    """The recipe that a run's config.json holds; what is younger than the run was off."""
+    """The whole recipe of a run, from the part that its config.json names."""
     return asdict(Recipe()) | YOUNGER | recipe
 
 
