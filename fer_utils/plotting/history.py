@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from fer_utils.plotting import style
 
 TRAIN, VALID = style.MUTED, style.ACCENT
+ALIKE = 0.02  # nats
 QUANTITIES = (("loss", "cross-entropy (nats)", 1), ("accuracy", "accuracy (%)", 100))
 
 
@@ -60,13 +61,24 @@ def mark(ax, x: pd.Series, y: pd.Series, other: pd.Series, lowest: bool) -> None
 
 
 def gaps(named: dict[str, pd.DataFrame]) -> Figure:
-    """PublicTest loss less training loss by epoch, a line a model; the first stands out."""
+    """PublicTest loss less training loss by epoch, a line a model; the first stands out.
+
+    Those that end within ``ALIKE`` nats of the first are grey, and named together.
+    """
     drawn, ax = style.figure(height=2.9, width=5.2)
-    colours = [style.ACCENT, *(c for c in style.PALETTE if c != style.ACCENT), style.MUTED]
-    for k, (name, history) in enumerate(named.items()):
-        gap = history["valid_loss"] - history["train_loss"]
-        look = {"lw": 2.4, "zorder": 3} if k == 0 else {"lw": 1.2}
-        ax.plot(history["epoch"], gap, color=colours[k % len(colours)], label=name, **look)
+    lines = {name: of["valid_loss"] - of["train_loss"] for name, of in named.items()}
+    first, *others = lines
+    ends = {name: gap.iloc[-1] - lines[first].iloc[-1] for name, gap in lines.items()}
+    apart = sorted((n for n in others if abs(ends[n]) > ALIKE), key=lambda n: -ends[n])
+    alike = [name for name in others if name not in apart]
+    rest = iter(c for c in style.PALETTE if c != style.ACCENT)
+    looks = {first: {"color": style.ACCENT, "lw": 2.4, "zorder": 3, "label": first}}
+    looks |= {name: {"color": next(rest), "lw": 1.4, "label": name} for name in apart}
+    looks |= {name: {"color": style.MUTED, "lw": 0.8} for name in alike}
+    if alike:
+        looks[alike[0]]["label"] = "\n".join(alike)
+    for name, look in looks.items():
+        ax.plot(named[name]["epoch"], lines[name], **look)
     ax.axhline(0, color="#888888", lw=0.7)
     ax.set(xlabel="epoch", ylabel="PublicTest − training loss (nats)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

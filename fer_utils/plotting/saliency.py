@@ -143,7 +143,8 @@ def plot_pointing(table: pd.DataFrame) -> Figure:
     drawn, (both, apart) = style.figure(1, 2, height=3.0, sharey=True)
     y, percent = np.arange(len(table)), 100 * table
     both.hlines(y, percent["control"], percent["used"], colors="#DDDDDD", zorder=1)
-    both.scatter(percent["control"], y, c=MUTED, s=16, label="control: trained without the mark")
+    ring = {"facecolors": "none", "edgecolors": MUTED, "label": "control: trained without the mark"}
+    both.scatter(percent["control"], y, s=42, zorder=3, **ring)  # seen around a dot at its place
     both.scatter(percent["used"], y, c=ACCENT, s=16, label="trained with the mark")
     both.set(xlabel="strongest pixel in the mark (% of faces)", yticks=y, yticklabels=table.index)
     apart.hlines(y, percent["lo"], percent["hi"], colors=ACCENT)
