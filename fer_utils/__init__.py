@@ -12,4 +12,4 @@ Floors, each importing only from those below it::
     0  commandline · revision
 """
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

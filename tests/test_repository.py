@@ -192,6 +192,14 @@ def test_environment_and_pyproject_agree():
     assert conda == wanted
 
 
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    rows = re.findall(r"^\| ([a-z].+?) \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M)
+    told = {re.sub(r" \(.*", "", name) for row in rows for name in row.split(" · ")}
+    assert told == {name for group in groups for name in names_and_bounds(group)}
+
+
 def test_constraints_pin_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     further = project["optional-dependencies"]
