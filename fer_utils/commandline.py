@@ -7,6 +7,7 @@ is an ``OSError``. Anything else is a mistake in the code, and keeps its traceba
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 
@@ -25,7 +26,12 @@ def run_command(
     with contextlib.suppress(AttributeError):  # a notebook's stdout has no encoding to set
         sys.stdout.reconfigure(errors="replace")
     try:
-        return function() or 0
+        status = function() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read it has read enough, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"{name}: {text}", file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import ipywidgets as widgets
@@ -45,25 +46,24 @@ def live() -> bool:
     return bool(request.get("content", {}).get("allow_stdin"))
 
 
+@dataclass
 class Panel:
     """Lists to choose from, over one picture; ``name`` is that of the static figure.
 
     ``options`` gives what there is to choose, {label: values}, for a choice made so far.
-    ``view`` shows a whole choice, {label: value}: in words, and as a figure or None. ``start`` is
-    the first choice where it is not the first value of each list. ``receive`` takes an uploaded
+    ``view`` shows a whole choice, {label: value}: in words, and as a figure or None. ``choice`` is
+    the first one, where it is not the first value of each list. ``receive`` takes an uploaded
     picture's name and bytes, and returns the choice that shows it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        options: Callable[[dict], dict[str, list[str]]],
-        view: Callable[[dict], tuple[str, Figure | None]],
-        start: dict[str, str] | None = None,
-        receive: Callable[[str, bytes], dict] | None = None,
-    ):
-        self.name, self.options, self.view = name, options, view
-        self.choice, self.receive = self.settled(start or {}), receive
+    name: str
+    options: Callable[[dict], dict[str, list[str]]]
+    view: Callable[[dict], tuple[str, Figure | None]]
+    choice: dict[str, str] = field(default_factory=dict)
+    receive: Callable[[str, bytes], dict] | None = None
+
+    def __post_init__(self):
+        self.choice = self.settled(self.choice)
 
     def settled(self, wanted: dict) -> dict:
         """A whole choice: what is wanted where it is on offer, else the first value."""

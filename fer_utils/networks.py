@@ -60,7 +60,7 @@ def find_network(reference: str) -> Network:
         source = path.read_bytes()
     except OSError as error:
         raise NetworkError(f"{file}: {error.strerror}; expected FILE.py:Class") from None
-    found = vars(execute(path, source))
+    found = execute(path, source)
     classes = {
         key: value for key, value in found.items()
         if isinstance(value, type) and issubclass(value, nn.Module)
@@ -72,27 +72,20 @@ def find_network(reference: str) -> Network:
     return Network(f"{path.name}:{name}", classes[name], hashlib.sha256(source).hexdigest())
 
 
-def execute(path: Path, source: bytes) -> ModuleType:
-    """The module that a file makes; its own error in one line, with the line it comes from."""
+def execute(path: Path, source: bytes) -> dict:
+    """The names that a file makes; its own error in one line, with the line it comes from."""
     module = ModuleType(f"network of {path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickle look a class's module up
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        raise NetworkError(f"{path.name}, {failure(error, path)}") from error
-    return module
-
-
-def failure(error: BaseException, path: Path) -> str:
-    """``line 3: NameError: name 'nm' is not defined``; the line is the last one in that file."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):  # it never ran
-        line, said = error.lineno, error.msg
-    else:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        line, said = lines[-1] if lines else "?", str(error)
-    return f"line {line}: {type(error).__name__}: {textwrap.shorten(said, 300)}"
+        place = f"{path.name}, line {lines[-1]}" if lines else path.name  # it never ran
+        said = textwrap.shorten(str(error), 300)
+        raise NetworkError(f"{place}: {type(error).__name__}: {said}") from error
+    return vars(module)
 
 
 def own_network(name: str, checksum: str) -> Network:
@@ -132,7 +125,16 @@ def build(network: Network, classes: int) -> nn.Module:
         ) from error
     if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         raise NetworkError(f"{network.name}: no Conv2d in it; chapters 4 and 5 look into the last")
-    logits = answer(network.name, model, torch.linspace(-2, 2, 2 * 48 * 48).view(2, 1, 48, 48))
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.linspace(-2, 2, 2 * 48 * 48).view(2, 1, 48, 48))
+    except Exception as error:
+        said = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise NetworkError(
+            f"{network.name}: refuses faces of 1 × 48 × 48 ({said}); for a network of colour "
+            "pictures, or of larger ones, begin its forward with `x = x.expand(-1, 3, -1, -1)` or "
+            "`x = nn.functional.interpolate(x, size=(224, 224))`"
+        ) from error
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise NetworkError(f"{network.name}: returns {got} for two faces; expected (2, {classes})")
@@ -144,27 +146,3 @@ def build(network: Network, classes: int) -> nn.Module:
             "the softmax out, the loss has its own"
         )
     return model.train()
-
-
-@torch.no_grad()
-def answer(name: str, model: nn.Module, faces: Tensor):
-    """What a network makes of faces; where it refuses them, what would adapt it to them."""
-    model.eval()
-    try:
-        return model(faces)
-    except Exception as error:
-        said = textwrap.shorten(str(error), 200, placeholder=" …")
-    told = f"{name}: refuses faces of 1 × 48 × 48 ({said})"
-    for channels, size in ((3, 48), (1, 224), (3, 224)):
-        try:
-            model(torch.zeros(2, channels, size, size))
-        except Exception:
-            continue
-        lines = ["x = x.expand(-1, 3, -1, -1)"] if channels == 3 else []
-        if size != 48:
-            lines.append(f"x = nn.functional.interpolate(x, size=({size}, {size}))")
-        raise NetworkError(
-            f"{told}, but takes {channels} × {size} × {size}: begin its forward with "
-            f"`{'` and `'.join(lines)}`"
-        )
-    raise NetworkError(f"{told}; expected a network for grey faces of 48 × 48")

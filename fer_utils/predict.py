@@ -6,8 +6,6 @@ picture that cannot be read one line is printed, the others are answered, and th
 ``--map`` draws beside each 48×48 face which pixels speak for the expression that was read.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

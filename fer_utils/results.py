@@ -91,17 +91,17 @@ def configurations(run: Run) -> list[Configuration]:
             file = model.config.get("network_checksum", "")
             recipe = settings(model) | {"seed": None, "network_checksum": file}
             groups.setdefault(json.dumps(recipe, sort_keys=True), []).append(model)
-    found: dict[str, list[Configuration]] = {}
+    found, taken = [], set()
     for models in groups.values():
         folder = models[0].path.name
         name = re.sub(r"(-seed)?-\d+$", "", folder)
         title = OURS if models[0] is run else TITLES.get(name, name)
-        title = folder if title in found else title
+        title = folder if title in taken else title
+        taken.add(title)
         epochs = [epoch for epoch in EPOCHS if all(epoch in model.epochs for model in models)]
-        last = f"{title}, last epoch" if epochs else title
-        found[title] = [Configuration(last, models)]
-        found[title] += [Configuration(f"{title}, {EPOCHS[e]}", models, e) for e in epochs]
-    return [configuration for group in found.values() for configuration in group]
+        found.append(Configuration(f"{title}, last epoch" if epochs else title, models))
+        found += [Configuration(f"{title}, {EPOCHS[e]}", models, e) for e in epochs]
+    return found
 
 
 def settings(model: Run) -> dict:
@@ -191,7 +191,10 @@ def scorings(run: Run) -> str:
     epochs = [int(n) for n in re.findall(r"best of (\d+) epochs", "\n".join(variants))]
     every = f", and every epoch of {len(epochs)} models ({sum(epochs)} epochs)" if epochs else ""
     models = len(variants) - len(epochs)
-    return f"PrivateTest was scored {models} times for a model of this run{every} (ledger.csv)."
+    return (
+        f"PrivateTest was scored {models} times for models of this run, those of earlier recipes "
+        f"included{every} (ledger.csv)."
+    )
 
 
 def ablation_groups(run: Run) -> dict[str, dict[int, Run]]:
@@ -227,9 +230,9 @@ def ablations(groups: dict[str, dict[int, Run]]) -> pd.DataFrame:
     from scipy.stats import t
 
     rows = []
-    first = [next(iter(models.values())) for models in groups.values()]
-    for (name, models), model in zip(groups.items(), first, strict=True):
-        changed = ", ".join(changes(first[0], model).values()) or "–"
+    first = {name: next(iter(models.values())) for name, models in groups.items()}
+    for name, models in groups.items():
+        changed = ", ".join(changes(first[OURS], first[name]).values()) or "–"
         for seed, each in models.items():
             gap = history_summary(each.history)["gap"]
             accuracy = each.metrics["PublicTest"]["accuracy"]

@@ -4,21 +4,18 @@ A run is a folder::
 
     runs/NAME/config.json        network, data with checksum and notes, scale, recipe, versions
               history.csv        one row an epoch
-              predictions.npz    one row a face of PublicTest and PrivateTest, a column a class
+              predictions.npz    a row a face of PublicTest and PrivateTest: row, split, label, and
+                                 a float16 probability for each class
               model.safetensors  weights in float16; scored as stored
               metrics.json       written last: its presence means that the run is whole
               ledger.csv         every scoring of a real PrivateTest: date, commit, variant, result
               precomputed/*.npz  what the chapters show from many faces
               variants/VARIANT/  further trained models: the same files, weights optional
+              EPOCH.safetensors, predictions_EPOCH.npz: of other epochs that were scored too
 
 A run is written to ``FER_RUNS`` (default: the checkout's ``runs/``) and looked for there first,
 then among the runs that the checkout ships. Where a variant of a shipped run is trained in another
 ``FER_RUNS``, its scorings are listed in a ``ledger.csv`` there.
-
-``pd.DataFrame(dict(np.load("predictions.npz")))`` is the table of predictions: row, split, label,
-and a float16 probability for each class.
-Where other epochs than the last were scored, ``EPOCH.safetensors`` and ``predictions_EPOCH.npz``
-lie beside it, and their figures stand in metrics.json under ``epochs``.
 """
 
 from __future__ import annotations
@@ -141,20 +138,18 @@ def load_weights(path: Path, network: Network | None = None) -> nn.Module:
         model = network.build(len(json.loads(metadata["classes"])))
         model.load_state_dict(state)  # into float32
     except NetworkError as error:
-        raise RunError(f"{short_path(path)}: {error}") from None
+        said = str(error)
     except FileNotFoundError:
-        raise RunError(
-            f"{short_path(path)}: no weights there; train it again to have them"
-        ) from None
+        said = "no weights there; train it again to have them"
     except (SafetensorError, KeyError, TypeError, RuntimeError, OSError, ValueError) as error:
-        raise RunError(
-            f"{short_path(path)}: not the weights of a known network ({reason(error)})"
-        ) from error
-    return model.eval()
+        said = f"not the weights of a known network ({reason(error)})"
+    else:
+        return model.eval()
+    raise RunError(f"{short_path(path)}: {said}")
 
 
 def named_network(about: dict) -> Network:
-    """What a run's config, or its weights, call their network."""
+    """The network that a run's config, or its weights, name."""
     if about.get("network_checksum"):
         return own_network(about["network"], about["network_checksum"])
     return find_network(about["network"])

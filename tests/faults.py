@@ -442,7 +442,7 @@ def run_weights_of_another_network(place):
 
     about = {"network": "Other", "classes": "[1]"}
     save_file({"a": np.zeros(3)}, copy_of_run(place) / "model.safetensors", about)
-    refused(place, "not the weights of a known network")
+    refused(place, "no network 'Other'")
 
 
 @fault

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from sklearn.linear_model import LogisticRegression
 
 from fer_utils import runs, synthetic, train
-from fer_utils.precomputed import cards, maps, scores
+from fer_utils.precomputed import aggregates, cards, truth
 from fer_utils.precomputed.__main__ import main as precomputed_main
 from fer_utils.report.notebook import find_answer
 from fer_utils.train import Recipe
@@ -66,8 +66,8 @@ def folder(tmp_path_factory):
                 train.make_run(name, data, recipe, source, fit, precision="float32")
             assert precomputed_main([name, "dataset", "copies", "votes"]) == 0
         run = runs.Run.load("untrained")  # the same code as the command's, on fewer faces and steps
-        run.store("class_maps", maps.class_maps(run, run.faces()))
-        run.store("scores", scores.method_scores(run, run.faces(), n=21, few=1))
+        run.store("class_maps", aggregates.class_maps(run, run.faces()))
+        run.store("scores", truth.method_scores(run, run.faces(), n=21, few=1))
         run.store("filters", cards.filter_cards(run, run.faces(), steps=8))
     return folder
 

@@ -1,6 +1,7 @@
 """Every command ends in one line for what its caller can mend, and in a traceback for a bug."""
 
 import io
+import subprocess
 import sys
 
 import pytest
@@ -35,6 +36,14 @@ def test_a_console_that_lacks_a_letter_is_no_error(monkeypatch, encoding, said):
     assert run_command("x", lambda: print("臉 ± 1")) == 0
     console.flush()
     assert console.buffer.getvalue().decode(encoding).strip() == said
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    code = "from fer_utils.commandline import run_command as r; r('x', lambda: print('y' * 10**6))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        writer.stdout.close()
+        assert writer.stderr.read() == b"" and writer.wait() == 0
 
 
 def test_a_bug_keeps_its_traceback():

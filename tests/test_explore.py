@@ -12,7 +12,7 @@ from ipywidgets.widgets import widget
 from PIL import Image
 from torch import nn
 
-from fer_utils import explore, metrics
+from fer_utils import evaluation, explore, metrics
 from fer_utils.plotting import style
 from fer_utils.runs import Run
 
@@ -48,11 +48,16 @@ def test_a_panel_is_live_where_the_front_end_can_answer(monkeypatch, parent, exp
 
 
 @pytest.mark.parametrize("name", ["confusion", "saliency", "filters"])
-def test_without_a_person_a_panel_is_a_figure_and_makes_no_widget(monkeypatch, drawn, name):
+def test_without_a_person_a_panel_is_a_figure_and_makes_no_widget(
+    monkeypatch, tmp_path, drawn, name
+):
     outputs, before = [], len(widget._instances)
     for module in (explore, style):
         monkeypatch.setattr(module, "display", lambda *of, **more: outputs.append((of, more)))
-    getattr(explore, name)(drawn)._ipython_display_()
+    monkeypatch.setenv("FER_FIGURES", str(tmp_path))
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        getattr(explore, name)(drawn)._ipython_display_()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}
     (((data,), more),) = outputs
     assert data["image/png"].startswith(b"\x89PNG") and len(widget._instances) == before
     about = more["metadata"]["image/png"]
@@ -170,6 +175,17 @@ def test_a_cropped_upload_says_so_and_a_bad_one_gives_one_clear_line(real):
     assert "wide.png" in panel.shown.value and picture(panel)
 
 
+def test_a_method_that_the_network_does_not_allow_is_told_in_place_of_its_map(monkeypatch, drawn):
+    def refused(*_):
+        raise ValueError("no <ReLU> layer")
+
+    panel = opened(explore.saliency(drawn))
+    method = evaluation.Method(refused, direction=True)
+    monkeypatch.setitem(evaluation.METHODS, "occlusion", method)
+    panel.controls["method"].value = "occlusion"
+    assert panel.shown.value == '<p role="alert">no &lt;ReLU&gt; layer</p>'
+
+
 def test_a_layer_offers_its_own_filters_and_each_has_its_card(real):
     panel = opened(explore.filters(real))
     offered = {}
@@ -208,12 +224,3 @@ def test_a_run_whose_private_test_was_not_scored_shows_its_public_test(drawn):
                           classes=drawn.classes, faces=drawn.faces)  # fmt: skip
     rows = [int(face.split(":")[0]) for face in explore.saliency(run).options({})["face"]]
     assert rows == public["row"].tolist()[: explore.FACES]
-
-
-def test_a_panel_saved_for_the_report_warns_of_nothing(monkeypatch, tmp_path, drawn):
-    monkeypatch.setenv("FER_FIGURES", str(tmp_path))
-    monkeypatch.setattr(style, "display", lambda *of, **more: None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        explore.saliency(drawn)._ipython_display_()
-    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg"}

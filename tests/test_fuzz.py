@@ -26,7 +26,7 @@ from fer_utils.data.readers import read_path
 from fer_utils.model import FerCNN
 from fer_utils.report import ReportError, fingerprint
 from fer_utils.runs import Run, RunError
-from fer_utils.train.checkpoint import load_checkpoint, save_checkpoint
+from fer_utils.train.loop import load_checkpoint, save_checkpoint
 from fer_utils.train.recipe import make_optimiser
 
 CASES = int(os.environ.get("FUZZ", "25"))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fer_utils import data, metrics
-from fer_utils.metrics import calibration
+from fer_utils.metrics import annotators, calibration
 from fer_utils.plotting import confusion as draw
 from fer_utils.plotting import text
 from fer_utils.runs import Run
@@ -245,7 +245,7 @@ def test_the_crowds_answer_is_the_plurality_of_ten_columns():
     assert metrics.crowd_answer(votes).tolist() == data.plurality(votes).tolist()
     assert metrics.crowd_answer(votes, ("Neutral", "Angry")).tolist() == [1, -1, -1, 0, -1]
     assert metrics.clear_majority(votes).tolist() == [False, False, False, False, True]
-    assert metrics.votes_by_class(votes, ("Angry", "Fear"))[0].tolist() == [4, 3, 3]
+    assert annotators.votes_by_class(votes, ("Angry", "Fear"))[0].tolist() == [4, 3, 3]
 
 
 def test_two_voters_by_hand():
@@ -264,7 +264,7 @@ def test_two_voters_by_hand():
 def test_agreement_is_the_mean_over_faces_with_its_normal_interval():
     labels, p = fake(50)
     votes, answers = votes_like(labels), p.argmax(axis=1)
-    share = metrics.votes_by_class(votes)[np.arange(50), labels] / 10
+    share = annotators.votes_by_class(votes)[np.arange(50), labels] / 10
     row = metrics.agreement(votes, labels, answers).loc["label"]
     half = 1.959964 * share.std() / np.sqrt(50)
     assert row.tolist() == pytest.approx([share.mean(), share.mean() - half, share.mean() + half])
@@ -408,7 +408,7 @@ def test_the_null_band_holds_a_calibrated_network_and_no_other():
         found = metrics.calibration_error(drawn, p, draws=300)
         inside += found["null_lo"] <= found["ece"] <= found["null_hi"]
     assert inside >= 34  # 38 ± 1.4 of 40 expected
-    assert found["ece"] == metrics.probability_scores(drawn, p)["ece"]
+    assert found["ece"] == calibration.probability_scores(drawn, p)["ece"]
     assert metrics.calibration_error(drawn, metrics.tempered(p, 0.4))["verdict"] == "overconfident"
     assert metrics.calibration_error(drawn, metrics.tempered(p, 3))["verdict"] == "underconfident"
     half = np.array([[0.6, 0.4], [0.9, 0.1]]).repeat(500, axis=0)  # right on 75 % of each
@@ -428,8 +428,8 @@ def test_temperature_undoes_a_planted_one_and_changes_no_answer():
     assert warmth == pytest.approx(2.6 / 1.3, rel=0.05)
     cooled = metrics.tempered(p, warmth)
     assert (cooled.argmax(axis=1) == p.argmax(axis=1)).all()
-    assert metrics.probability_scores(labels, cooled)["ece"] < 0.03
-    assert metrics.TEMPERATURES[0] < metrics.temperature([0, 1], [[0.5, 0.5]] * 2) < 20.01
+    assert calibration.probability_scores(labels, cooled)["ece"] < 0.03
+    assert calibration.TEMPERATURES[0] < metrics.temperature([0, 1], [[0.5, 0.5]] * 2) < 20.01
 
 
 # --- several networks on the same faces ---------------------------------------------------------
@@ -584,9 +584,9 @@ def test_other_refusals_name_the_value():
         (np.eye(10, dtype=int)[:1], r"votes\[0\] sum to 1"),
     ):
         with pytest.raises(ValueError, match=says):
-            metrics.votes_by_class(votes)
+            annotators.votes_by_class(votes)
     with pytest.raises(ValueError, match="no column of votes stands for 'Bored'"):
-        metrics.votes_by_class(one, ("Bored", *CLASSES[1:]))
+        annotators.votes_by_class(one, ("Bored", *CLASSES[1:]))
     with pytest.raises(ValueError, match="differ in length"):
         metrics.confusion_matrix([0, 1], [0], 2)
     with pytest.raises(ValueError, match="differ in length"):

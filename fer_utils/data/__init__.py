@@ -2,23 +2,19 @@
 
 The layout is recognised by what is in the file or folder, not by its name:
 
-- ``fer2013.csv``, ``icml_face_data.csv``, the challenge's ``train.csv`` and ``test.csv``, the
-  NTU homework's csv; plain or in an archive; Hugging Face parquet    (``tables``, ``files``)
+- ``fer2013.csv`` and its relatives, plain or in an archive; parquet  (``tables``, ``files``)
 - image folders ``train/angry/…`` in all spellings, one's own ``CLASS/*.png`` of any size and
   colour                                                              (``readers``, ``images``)
 
 Which class a number or folder means, and which split a name: ``names``. FER+ votes join by row
-(``ferplus``). ``describe(faces)`` counts classes, copies, contradictions and blanks. A file that
-is no set of faces, or a damaged one, gives one line: ``DataError``. What was recognised, assumed,
-converted or left out stands in ``faces.notes``; ``summary_lines(faces)`` is that with the counts.
+(``ferplus``). A file that is no set of faces, or a damaged one, gives one line: ``DataError``.
+What was recognised, assumed, converted or left out stands in ``faces.notes``.
 
 A picture of one's own becomes a face by ``read_face`` (``images``).
 
 A large set is read quickly the second time: its arrays lie in the folder ``FER_CACHE``, or in
 ``~/.cache/fer-report``; ``FER_CACHE=`` (empty) turns that off. A changed source, or one whose cache
-is damaged, is read again. The ``KEPT`` sets used last are kept (FER2013 takes 83 MB).
-
-``python -m fer_utils.data PATH [VOTES]`` says what a path holds.
+is damaged, is read again. The ``KEPT`` sets read last are kept (FER2013 takes 83 MB).
 """
 
 import contextlib
@@ -38,8 +34,7 @@ from .readers import read_path
 
 VERSION = 4  # of the readers: what older ones read is read anew
 KEPT = 8
-PATTERN = "faces-*.npz"
-WORTH_IT = 4 << 20  # smaller sources are read in less than 0.1 s
+WORTH_IT = 4 << 20  # bytes; smaller sources are read at once
 
 
 def load(path, votes=None, classes=None) -> Faces:
@@ -83,7 +78,7 @@ def cache_file(path: Path, classes) -> Path | None:
     # Nobody can set the ctime back.
     seen = [(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in found]
     state = repr([VERSION, path.resolve(), classes, seen])
-    return Path(folder, PATTERN.replace("*", hashlib.sha256(state.encode()).hexdigest()[:32]))
+    return Path(folder, f"faces-{hashlib.sha256(state.encode()).hexdigest()[:32]}.npz")
 
 
 def fetch(file: Path) -> Faces | None:
@@ -92,12 +87,9 @@ def fetch(file: Path) -> Faces | None:
         with np.load(file, allow_pickle=False) as stored:
             arrays = [stored[name] for name in ("images", "labels", "split")]
             notes, classes = (tuple(stored[name].tolist()) for name in ("notes", "classes"))
-        faces = Faces(*arrays, notes=notes, classes=classes)
+        return Faces(*arrays, notes=notes, classes=classes)
     except Exception:  # a damaged file can fail in any way; all of them mean: read the source
         return None
-    with contextlib.suppress(OSError):
-        os.utime(file)  # the sets used last are kept
-    return faces
 
 
 def store(file: Path, faces: Faces) -> None:
@@ -108,6 +100,6 @@ def store(file: Path, faces: Faces) -> None:
     with tempfile.TemporaryDirectory(prefix=".faces-", dir=file.parent) as scratch:
         np.savez(Path(scratch, file.name), **arrays, **words)
         os.replace(Path(scratch, file.name), file)
-    newest_first = sorted(file.parent.glob(PATTERN), key=os.path.getmtime, reverse=True)
-    for old in newest_first[KEPT:]:
+    stored = sorted(file.parent.glob("faces-*.npz"), key=os.path.getmtime)
+    for old in stored[:-KEPT]:
         old.unlink(missing_ok=True)

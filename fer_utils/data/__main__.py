@@ -14,12 +14,12 @@ def main() -> int:
     parser.add_argument("votes", nargs="?", help="FER+'s fer2013new.csv")
     parser.add_argument("--classes", help="names with commas between (default: $FER_CLASSES)")
     options = parser.parse_args()
-    return run_command("data", lambda: show(options))
 
+    def show() -> None:
+        faces = load(options.path, options.votes, options.classes)
+        print(*summary_lines(faces), describe(faces), sep="\n")
 
-def show(options: argparse.Namespace) -> None:
-    faces = load(options.path, options.votes, options.classes)
-    print(*summary_lines(faces), describe(faces), sep="\n")
+    return run_command("data", show)
 
 
 if __name__ == "__main__":

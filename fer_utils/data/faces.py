@@ -1,8 +1,4 @@
-"""What every reader returns, and what a careful user wants to know of it.
-
-``Faces`` is a set; ``describe`` counts its classes, copies, contradictions and blanks;
-``DataError`` is the one kind of complaint.
-"""
+"""A set of faces, the one kind of complaint, and what a careful user wants to know of a set."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -108,10 +104,10 @@ class Faces:
 
 
 def hold_out(faces: Faces) -> Faces:
-    """The same faces, with a tenth of each class in Training moved to PublicTest.
+    """The same faces, with a tenth of each class in Training moved to PublicTest, and a note.
 
     For a set without validation faces. The same set always loses the same faces, at least one of
-    each class that has two or more. A note says how many.
+    each class that has two or more.
     """
     rng = np.random.default_rng(0)
     moved = []
@@ -182,7 +178,7 @@ class Description:
 
 
 def describe(faces: Faces) -> Description:
-    """Counts by class and split, exact copies, copies across splits, conflicts, blank images."""
+    """Count classes, exact copies, those across splits, those with two labels, blank images."""
     table = pd.DataFrame({"label": faces.labels, "split": faces.split})
     table["image"] = pd.factorize(np.array([image.tobytes() for image in faces.images], object))[0]
     copies = table[table.duplicated("image", keep=False)]
@@ -208,8 +204,7 @@ def digest(values: np.ndarray) -> str:
 
 def shown(value: str, most: int = 40) -> str:
     """A value from a file, quoted, short and printable, for an error message."""
-    text = value if len(value) <= most else value[:most] + "…"
-    return ascii(text) if not text.isprintable() else repr(text)
+    return repr(value if len(value) <= most else value[:most] + "…")
 
 
 def listed(values, most: int = 3) -> str:

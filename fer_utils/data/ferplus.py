@@ -49,7 +49,7 @@ def read_votes(path) -> np.ndarray:
     return votes
 
 
-def join_votes(faces: Faces, path, source="the faces") -> Faces:
+def join_votes(faces: Faces, path, source: str) -> Faces:
     """The same faces with their votes; refused unless they are FER2013 whole and in order."""
     votes = read_votes(path)
     if digest(faces.images) != FER2013_PIXELS:

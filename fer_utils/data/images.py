@@ -5,8 +5,6 @@ FER2013 faces with room around them, the cascade used here gives the very crop b
 the optional extra ``face`` (OpenCV 4, which brings its cascades along: nothing is downloaded).
 """
 
-from __future__ import annotations
-
 import io
 import os
 import warnings
@@ -75,16 +73,11 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 def central_square(picture: Image.Image) -> np.ndarray:
     """A picture's central square, uint8 (48, 48)."""
-    if picture.size != (SIDE, SIDE):
-        picture = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.asarray(ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndarray, list[str]]:
-    """uint8 (n, 48, 48) from the contents of picture files, and a note of how many were converted.
-
-    Raises ``DataError`` for the first bad picture.
-    """
+    """uint8 (n, 48, 48) from the contents of picture files, and a note of how many were converted."""
     images, converted = np.empty((len(places), SIDE, SIDE), np.uint8), 0
     for row, (content, place) in enumerate(zip(contents, places, strict=True)):
         grey, changed = grey_picture(content, place)
@@ -94,16 +87,12 @@ def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndar
     return images, [note] if converted else []
 
 
-def read_face(
-    source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
-) -> tuple[np.ndarray, str]:
+def read_face(source, name: str = "picture", detect: bool = True) -> tuple[np.ndarray, str]:
     """The largest face of a picture: the first of ``read_faces``."""
     return read_faces(source, name, detect)[0]
 
 
-def read_faces(
-    source: bytes | str | os.PathLike, name: str = "picture", detect: bool = True
-) -> list[tuple[np.ndarray, str]]:
+def read_faces(source, name: str = "picture", detect: bool = True) -> list[tuple[np.ndarray, str]]:
     """Every face of a picture, the largest first: uint8 (48, 48), and in words how it was made.
 
     Without a face, without a detector, or where ``detect`` is False, it is the central square alone.

@@ -133,9 +133,8 @@ def label(images: np.ndarray, rows: list[Row], notes: list[str], given: Given) -
     kept = labels != LEFT_OUT
     if not kept.any():
         raise DataError(f"{given.name}: no face of {', '.join(classes)}; say which count: CLASSES=")
-    if not kept.all():
-        images, labels = images[kept], labels[kept]
-        rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    images, labels = images[kept], labels[kept]
+    rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
     if labels.max() < 0:
         notes.append("no labels: every label is -1")
     split, untold = splits(rows, given, "Training" if labels.max() >= 0 else "PublicTest")

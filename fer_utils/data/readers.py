@@ -92,8 +92,10 @@ def read_files(
 
 def kind_of(file: File) -> str:
     suffix = file.name.suffix.lower()
-    if suffix in PICTURE_SUFFIXES or suffix == ".cls":
-        return "cls" if suffix == ".cls" else "picture"
+    if suffix in PICTURE_SUFFIXES:  # not opened: there may be thousands
+        return "picture"
+    if suffix == ".cls":
+        return "cls"
     head = file.head()
     if is_picture(head):
         return "picture"

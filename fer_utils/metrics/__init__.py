@@ -19,7 +19,7 @@ tests are made. Input that is not as above is a ValueError with row and value.
 - ``annotators``     votes of the crowd beside labels and predictions
 """
 
-from fer_utils.metrics.annotators import (
+from .annotators import (
     FERPLUS_NOTICE,
     accuracy_by_agreement,
     agreement,
@@ -33,20 +33,17 @@ from fer_utils.metrics.annotators import (
     readings,
     vote_rows,
     voter_confusion,
-    votes_by_class,
     votes_of,
 )  # fmt: skip
-from fer_utils.metrics.calibration import (
-    TEMPERATURES,
+from .calibration import (
     accuracy_by_coverage,
     calibration_error,
-    probability_scores,
     reliability,
     summary,
     temperature,
     tempered,
 )  # fmt: skip
-from fer_utils.metrics.comparison import (
+from .comparison import (
     crossed_draws,
     crossed_interval,
     crossed_means,
@@ -58,7 +55,7 @@ from fer_utils.metrics.comparison import (
     paired_cells,
     sign_test,
 )  # fmt: skip
-from fer_utils.metrics.confusion import (
+from .confusion import (
     beats_guessing,
     claim,
     confusion_matrix,

@@ -12,15 +12,13 @@ Common to every function::
 the crowd is *undecided*: -1.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
-from fer_utils.data import EMOTIONS, plurality
-from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
-from fer_utils.metrics.comparison import favoured, mcnemar
-from fer_utils.metrics.confusion import (
+from ..data import EMOTIONS, plurality
+from ..data.ferplus import COLUMNS, EMOTION_OF_COLUMN
+from .comparison import favoured, mcnemar
+from .confusion import (
     Z,
     class_indices,
     confusability,

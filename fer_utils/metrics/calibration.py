@@ -1,18 +1,9 @@
 """Probabilities: proper scores, calibration, temperature, declining to answer."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
-from fer_utils.metrics.confusion import (
-    class_indices,
-    confusion_matrix,
-    percentiles,
-    scores,
-    wilson,
-    with_accuracy,
-)
+from .confusion import class_indices, confusion_matrix, percentiles, scores, wilson, with_accuracy
 
 BINS = 15  # of confidence
 FLOOR = np.finfo(np.float64).eps  # below it, a probability counts as this in logarithms

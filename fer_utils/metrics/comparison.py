@@ -7,16 +7,14 @@ arXiv:0712.1111). Of k networks the draws spread by √((k−1)/k) too little; t
 as much. With one network only faces are drawn, and the interval holds for that network alone.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from fer_utils.metrics.calibration import checked, face_scores, probability_scores
-from fer_utils.metrics.confusion import (
+from .calibration import checked, face_scores, probability_scores
+from .confusion import (
     LEVEL,
     asymmetry,
     class_indices,

@@ -1,7 +1,5 @@
 """The confusion matrix: its scores, the classes, the pairs of classes, a claim about pairs."""
 
-from __future__ import annotations
-
 from statistics import NormalDist
 
 import numpy as np
@@ -14,10 +12,7 @@ Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 def class_indices(values, k, name="labels"):
     """The values as int64, or a ValueError that names the first that is no class index."""
     values = np.asarray(values)
-    whole = values.dtype.kind in "biu"
-    if values.dtype.kind == "f":
-        whole = np.array_equal(values, np.floor(values))
-    if not whole:
+    if values.dtype.kind not in "biu":
         raise ValueError(f"{name} of type {values.dtype} are not class indices")
     outside = (values < 0) | (values >= k)
     if outside.any():
@@ -136,9 +131,8 @@ def beats_guessing(matrix):
 def per_class(matrix, classes):
     """Table: one row a class, support and predicted (counts), precision, recall, f1 with _lo, _hi.
 
-    Precision and recall carry Wilson's interval, F1 a bootstrap percentile interval. A class
-    without a face has recall NaN, [0, 1]; one never predicted has precision NaN, [0, 1]; F1 is
-    0 for a class that is labelled but never rightly predicted, NaN for one that is neither.
+    Precision and recall carry Wilson's interval, F1 a bootstrap percentile interval. F1 is 0 for
+    a class that is labelled but never rightly predicted, NaN for one that is neither.
     """
     matrix = np.asarray(matrix)
     hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)

@@ -10,15 +10,12 @@ from fer_utils import metrics
 from fer_utils.plotting import style
 from fer_utils.plotting.text import pair_names, percent
 
-OTHER = style.MARKED  # people, or the 2019 recipe; the run itself is style.ACCENT
-LOOKS = (  # of the run, and of the two networks at most that it is compared with
-    (style.ACCENT, "-"), (OTHER, "--"), ("#009E73", "-."),
-)  # fmt: skip
-PROGRESS = "PuOr"  # orange regress, violet progress
+# The run, and the two networks at most that it is compared with.
+LOOKS = ((style.ACCENT, "-"), (style.MARKED, "--"), ("#009E73", "-."))
 SIDES = (("network", style.ACCENT, ""), ("nobody", "#D9D9D9", "..."), ("label", "#E69F00", "///"))
 
 
-def _cells(ax, classes, shade, text, small=None, size=7.0, limit=1.0):
+def _cells(ax, classes, shade, text, size, small=None, limit=1.0):
     """A heat map with a text in each cell, and a smaller one below it."""
     shade = np.nan_to_num(shade)
     ax.imshow(shade, cmap=style.AMOUNT, vmin=0, vmax=limit, aspect="auto")
@@ -51,9 +48,9 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
     lo, hi = metrics.wilson(matrix, support)
     between = np.where(support > 0, np.char.add(np.char.add(text(lo), "–"), text(hi)), "")
     by_label, by_prediction = metrics.shares(matrix), metrics.shares(matrix.T).T
-    _cells(wide, classes, by_label, text(by_label), between, size=8.5)
-    _cells(left, classes, by_prediction, text(by_prediction), size=7.5)
-    _cells(right, classes, matrix, matrix.astype(str), size=7.5, limit=max(1, matrix.max()))
+    _cells(wide, classes, by_label, text(by_label), 8.5, between)
+    _cells(left, classes, by_prediction, text(by_prediction), 7.5)
+    _cells(right, classes, matrix, matrix.astype(str), 7.5, limit=max(1, matrix.max()))
     faces = [f"{name} ({n})" for name, n in zip(classes, support[:, 0], strict=True)]
     wide.set_yticks(range(len(classes)), faces)
     wide.set(title="of the faces labelled so, %", xlabel="prediction", ylabel="label")
@@ -81,13 +78,12 @@ def plot_pairs(table: pd.DataFrame, claimed, voters: np.ndarray | None = None, c
         ax.grid(axis="x")
     if voters is not None:
         i, j = ([list(classes).index(n) for n in table[side]] for side in ("first", "second"))
-        axes[0].plot(100 * voters[i, j], table.index, "x", color=OTHER, ms=5, mew=1.6)
+        axes[0].plot(100 * voters[i, j], table.index, "x", color=style.MARKED, ms=5, mew=1.6)
     style.rows_downwards(axes[0], pair_names(table))
     axes[0].set_xlim(left=0)
     axes[0].set_xlabel("confusability, %")
-    axes[1].set_xlabel(
-        "asymmetry, percentage points\n(first taken for second) − (second for first)"
-    )
+    which = "(first taken for second) − (second for first)"
+    axes[1].set_xlabel(f"asymmetry, percentage points\n{which}")
     axes[1].axvline(0, color=style.MUTED, linewidth=0.8)
     return figure
 
@@ -95,13 +91,13 @@ def plot_pairs(table: pd.DataFrame, claimed, voters: np.ndarray | None = None, c
 def plot_difference(difference: np.ndarray, p: np.ndarray, classes) -> Figure:
     """Row-normalised matrix less another's, in percentage points; significant cells framed.
 
-    The colour tells progress (more on the diagonal, less beside it) from regress.
+    Violet is progress (more on the diagonal, less beside it), orange regress.
     """
     figure, ax = style.figure(height=3.6, width=5.2)
     points = 100 * difference
     progress = np.where(np.eye(len(classes), dtype=bool), points, -points)
     limit = max(1.0, abs(points).max())
-    image = ax.imshow(progress, cmap=PROGRESS, vmin=-limit, vmax=limit, aspect="auto")
+    image = ax.imshow(progress, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     text = np.vectorize(lambda v: f"{v:+.0f}".replace("-", "−") if round(v) else "0")
     style.written(ax, text(points), abs(points) > 0.6 * limit, fontsize=8)
     for row, column in np.argwhere(p < 0.05):
@@ -163,7 +159,7 @@ def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, class
     figure, axes = style.figure(1, 3, height=2.75, sharey=True)
     titles = "network, given the label", "a voter, given the label", "a voter, given another"
     for ax, matrix, title in zip(axes, (network, rows, voters), titles, strict=True):
-        _cells(ax, classes, matrix, np.vectorize(percent)(matrix), size=6.8)
+        _cells(ax, classes, matrix, np.vectorize(percent)(matrix), 6.8)
         ax.set(title=title, xlabel="answer, %")
     axes[0].set_ylabel("label")
     axes[2].set_ylabel("first voter")

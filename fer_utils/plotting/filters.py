@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from fer_utils.plotting import style
 
 PAPER = 255  # grey level between the pictures of a mosaic
-NONE = "#888888"  # frame of a filter that is not selective
 IN_A_ROW = 6  # filters of a class in the sheet
 CHARTS = ("class mean, sd", "logit lost, nats")
 
@@ -117,7 +116,7 @@ def filter_sheet(panels: dict, order: np.ndarray, responds: list, classes) -> Fi
     drawn, ax = style.figure(height=min(9.5, 6.2 * sheet.shape[0] / sheet.shape[1] + 0.2))
     colours = dict(zip(classes, style.colours(classes), strict=True))
     for row, (name, filters) in enumerate(rows.items()):
-        top, colour = row * height + above - 1, colours.get(name, NONE)
+        top, colour = row * height + above - 1, colours.get(name, "#888888")
         ax.text(-2, top + high / 2, name, ha="right", va="center", fontsize=8, color=colour)
         for place, k in enumerate(filters):
             left = place * width + 1
@@ -193,8 +192,8 @@ def patches_plot(rows: dict[str, dict[str, np.ndarray]]) -> Figure:
     blocks = next(iter(rows.values()))
     wide = [len(stack) for stack in blocks.values()]
     height = 7.0 / sum(wide) * len(rows) + 0.35
-    shape = {"squeeze": False, "width_ratios": wide}
-    drawn, axes = style.figure(len(rows), len(blocks), height, **shape)
+    shape = len(rows), len(blocks), height
+    drawn, axes = style.figure(*shape, squeeze=False, width_ratios=wide)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for ax, stack in zip(line, pictures.values(), strict=True):
             style.face_image(ax, mosaic(stack, len(stack), 3))

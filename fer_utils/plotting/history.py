@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from fer_utils.plotting import style
 
 TRAIN, VALID = style.MUTED, style.ACCENT
-ALIKE = 0.02  # nats
 QUANTITIES = (("loss", "cross-entropy (nats)", 1), ("accuracy", "accuracy (%)", 100))
 
 
@@ -63,13 +62,13 @@ def mark(ax, x: pd.Series, y: pd.Series, other: pd.Series, lowest: bool) -> None
 def gaps(named: dict[str, pd.DataFrame]) -> Figure:
     """PublicTest loss less training loss by epoch, a line a model; the first stands out.
 
-    Those that end within ``ALIKE`` nats of the first are grey, and named together.
+    Those that end within 0.02 nats of the first are grey, and named together.
     """
     drawn, ax = style.figure(height=2.9, width=5.2)
     lines = {name: of["valid_loss"] - of["train_loss"] for name, of in named.items()}
     first, *others = lines
     ends = {name: gap.iloc[-1] - lines[first].iloc[-1] for name, gap in lines.items()}
-    apart = sorted((n for n in others if abs(ends[n]) > ALIKE), key=lambda n: -ends[n])
+    apart = sorted((n for n in others if abs(ends[n]) > 0.02), key=lambda n: -ends[n])
     alike = [name for name in others if name not in apart]
     rest = iter(c for c in style.PALETTE if c != style.ACCENT)
     looks = {first: {"color": style.ACCENT, "lw": 2.4, "zorder": 3, "label": first}}

@@ -7,9 +7,6 @@ from matplotlib.figure import Figure
 
 from fer_utils.plotting import style
 
-PLANTED = {"color": "#000000", "ls": "--", "lw": 2}
-LEAST = 1e-17  # where an error of exactly 0 is drawn on a logarithmic axis
-
 NODES = {  # text -> (x, y) in the drawing
     "$x_i$": (0, 0), "$\\mu$": (1.1, 0.9), "$\\sigma^2$": (2.2, 0.9), "$\\hat{x}_i$": (3.3, 0),
     "$z_i$": (4.6, 0), "$\\gamma$": (3.9, 0.9), "$\\beta$": (4.6, 0.9), "$\\ell$": (5.7, 0),
@@ -72,8 +69,11 @@ def slopes(steps: np.ndarray, central: dict, forward: dict, wrong: str) -> Figur
     for ax, kind, errors, order in ((left, "central", central, 2), (right, "forward", forward, 1)):
         palette = iter(style.PALETTE)
         for name in names:
-            line = PLANTED if name == wrong else {"color": next(palette), "lw": 1.2}
-            ax.loglog(steps, np.maximum(errors[name], LEAST), label=name, **line)
+            line = {"color": "black", "ls": "--", "lw": 2}
+            if name != wrong:
+                line = {"color": next(palette), "lw": 1.2}
+            shown = np.maximum(errors[name], 1e-17)  # an error may be exactly 0
+            ax.loglog(steps, shown, label=name, **line)
         guide = {"color": style.MUTED, "lw": 5, "alpha": 0.35, "zorder": 1}
         ax.loglog(steps, 0.2 * (steps / steps.max()) ** order, **guide)
         told = f"grey: slope {order}"

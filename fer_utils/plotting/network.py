@@ -95,9 +95,8 @@ def _box(ax, x, centre, shape, name, below) -> float:
     text = f"{channels}×{height}×{width}"
     ax.text(middle, top + skew + 2, text, ha="center", fontsize=7.5)
     ax.text(middle, -9, name, ha="center", va="top", fontsize=7.5)
-    ax.text(
-        middle, -15, below, ha="center", va="top", fontsize=6.5, color=style.MUTED, linespacing=1.3
-    )
+    look = {"fontsize": 6.5, "color": style.MUTED, "linespacing": 1.3}
+    ax.text(middle, -15, below, ha="center", va="top", **look)
     return x + deep + skew
 
 
@@ -110,11 +109,9 @@ def cost_by_block(table: pd.DataFrame) -> Figure:
     shares = 100 * shares[shares.any(axis=1)] / shares.sum()
     drawn, ax = style.figure(height=2.2, width=5.0)
     y = np.arange(len(shares))[::-1]
-    for offset, column, colour in (
-        (0.2, "parameters", style.ACCENT),
-        (-0.2, "multiply-adds", "#E69F00"),
-    ):
-        bars = ax.barh(y + offset, shares[column], 0.38, color=colour, label=column)
+    looks = ((0.2, style.ACCENT), (-0.2, "#E69F00"))
+    for (column, share), (offset, colour) in zip(shares.items(), looks, strict=True):
+        bars = ax.barh(y + offset, share, 0.38, color=colour, label=column)
         ax.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     ax.set_yticks(y, shares.index)
     ax.set_xlabel("share of the whole network (%)")

@@ -33,9 +33,9 @@ def data_url(drawn: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def faces_in_rows(images: np.ndarray, captions, columns: int = 6) -> Figure:
+def faces_in_rows(images: np.ndarray, captions) -> Figure:
     """Faces (n, 48, 48), six in a row, each with a caption of two lines below it."""
-    below, gap, width = 20, 6, 6.6
+    below, gap, width, columns = 20, 6, 6.6, 6
     framed = np.full((len(images), 48 + below, 48), 255.0)
     framed[:, :48] = images
     sheet = mosaic(framed, columns, gap)

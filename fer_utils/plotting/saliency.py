@@ -9,14 +9,7 @@ from matplotlib.figure import Figure
 from fer_utils.plotting import style
 from fer_utils.plotting.style import ACCENT, MARKED, MUTED, WIDTH, face_image, signed_limit
 
-STYLES = [  # of the lines that matter: colours of Okabe & Ito, told apart by markers as well
-    {"color": "#000000", "marker": "o"},
-    {"color": "#0072B2", "marker": "s"},
-    {"color": "#E69F00", "marker": "^"},
-]
-FADE = 0.35  # share of a map's range below which an overlay lets the face through
-OPACITY = 0.75
-CELL = 1.35  # inches: the side of a picture, at most
+LOOKS = (("#000000", "o"), (ACCENT, "s"), ("#E69F00", "^"))  # of the lines that matter
 STEPS = 9  # of a randomisation that are shown
 
 
@@ -96,16 +89,17 @@ def plot_cascade(layers, rho: dict) -> Figure:
     Those that keep most stand out; the others are grey.
     """
     drawn, ax = style.figure(height=2.9)
-    most = sorted(rho, key=lambda name: -np.mean(rho[name]))[: len(STYLES)]
+    steps = range(1 + len(layers))
+    most = sorted(rho, key=lambda name: -np.mean(rho[name]))[: len(LOOKS)]
     others = [name for name in rho if name not in most]
-    looks = dict(zip(most, STYLES, strict=False))
-    for name in (*others, *most):
-        look = {"label": name, **looks[name]} if name in looks else {"color": "#BBBBBB"}
-        ax.plot(range(1 + len(layers)), [1, *rho[name]], **look, ms=4, lw=1.2)
+    for name in others:
+        ax.plot(steps, [1, *rho[name]], color="#BBBBBB", lw=1.2)
+    for name, (colour, marker) in zip(most, LOOKS, strict=False):
+        ax.plot(steps, [1, *rho[name]], color=colour, marker=marker, ms=4, lw=1.2, label=name)
     if others:
         ax.plot([], color="#BBBBBB", label=f"{len(others)} others")
     ax.axhline(0, color=MUTED, lw=0.8)
-    ax.set_xticks(range(1 + len(layers)), ["trained", *layers])
+    ax.set_xticks(steps, ["trained", *layers])
     if len(layers) > STEPS:
         ax.tick_params(axis="x", rotation=90)
     ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
@@ -129,9 +123,8 @@ def plot_marked_face(found: dict) -> Figure:
         for ax in row:
             style.frame(ax, (left - 0.5, top - 0.5), right - left, bottom - top, MARKED, lw=1)
     style.heads(axes, above=("face", *map(_broken, map(str, found["shown"]))))
-    style.heads(
-        axes, beside=("network\ntrained\nwithout\nthe mark", "network\ntrained\nwith it"), size=8.5
-    )
+    beside = "network\ntrained\nwithout\nthe mark", "network\ntrained\nwith it"
+    style.heads(axes, beside=beside, size=8.5)
     return drawn
 
 
@@ -203,9 +196,9 @@ def plot_mistakes(images: np.ndarray, answer: np.ndarray, label: np.ndarray, nam
 
 
 def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
-    """A map of what is 0 or more over a grey face: weak places let the face through."""
+    """A map of what is 0 or more over a grey face: below 0.35 of the limit the face shows."""
     face_image(ax, image, **kwargs)
-    alpha = np.clip(amount / limit / FADE, 0, 1) * OPACITY
+    alpha = 0.75 * np.clip(amount / limit / 0.35, 0, 1)
     return style.amount_image(ax, amount, limit, alpha=alpha, **kwargs)
 
 
@@ -214,7 +207,7 @@ def _grid(rows: int, columns: int, tall: float, extra: float = 0.35):
 
     ``tall``: a row's height over a picture's; ``extra`` inches for the heads.
     """
-    cell = min(WIDTH / columns, CELL)
+    cell = min(WIDTH / columns, 1.35)
     height, width = tall * cell * rows + extra, cell * columns
     return style.figure(rows, columns, height, width, squeeze=False)
 

@@ -31,11 +31,10 @@ CLASS_COLOURS = {
 }
 PALETTE = tuple(CLASS_COLOURS.values())
 SIGNED = "RdBu_r"  # diverging: blue lowers the logit, red raises it
-MAGNITUDE = "viridis"
 AMOUNT = sns.light_palette("#0072B2", as_cmap=True)  # counts and rates
 ACCENT, MUTED, MARKED = "#0072B2", "#8C8C8C", "#D55E00"
 
-RC = {
+matplotlib.rcParams |= {  # so that a reader's own figures look the same
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,
@@ -58,7 +57,6 @@ RC = {
     "figure.constrained_layout.use": True,
     "image.interpolation": "nearest",
 }
-matplotlib.rcParams.update(RC)  # so that a reader's own figures look the same
 
 
 def colours(classes) -> list[str]:
@@ -75,10 +73,7 @@ def figure(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = 
 
 
 def signed_limit(*maps: np.ndarray, quantile: float = 0.995) -> float:
-    """The symmetric limit of a signed scale: a high quantile of |map|, never zero.
-
-    What is not finite has no say; 1 where nothing is.
-    """
+    """The symmetric limit of a signed scale: a high quantile of the finite |map|; 1 for none."""
     magnitude = np.abs(np.concatenate([np.asarray(m, float).ravel() for m in maps]))
     known = magnitude[np.isfinite(magnitude)]
     limit = float(np.quantile(known, quantile)) if len(known) else 0.0
@@ -101,7 +96,7 @@ def face_image(ax: Axes, image: np.ndarray, **kwargs):
 def amount_image(ax: Axes, map_: np.ndarray, limit: float, **kwargs):
     """A (h, w) map of what is 0 or more, up to ``limit``; returns the image artist."""
     bare(ax)
-    return ax.imshow(map_, cmap=MAGNITUDE, vmin=0, vmax=limit, **kwargs)
+    return ax.imshow(map_, cmap="viridis", vmin=0, vmax=limit, **kwargs)
 
 
 def map_image(ax: Axes, map_: np.ndarray, limit: float):

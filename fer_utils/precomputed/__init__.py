@@ -5,13 +5,13 @@ where the faces are at hand. ``missing(path)`` says what a run's folder lacks.
 ``python -m fer_utils.precomputed RUN`` makes them anew. Importing this imports no torch, and a
 result is written whole or not at all.
 
-- ``dataset``      counts, copies, blanks, the mean face of each class       (``faces``)
-- ``copies``       rows of test faces that lie in Training too               (``faces``)
-- ``votes``        what FER+'s voters said of the test faces                 (``faces``)
-- ``class_maps``   the mean attribution map of each class                    (``maps``)
+- ``dataset``      counts, copies, blanks, the mean face of each class       (``aggregates``)
+- ``copies``       rows of test faces that lie in Training too               (``aggregates``)
+- ``votes``        what FER+'s voters said of the test faces                 (``aggregates``)
+- ``class_maps``   the mean attribution map of each class                    (``aggregates``)
 - ``filters``      the cards of the last layer's filters; minutes            (``cards``)
-- ``scores``       methods scored against the known truth; half an hour      (``scores``)
-- ``shortcut``     a planted shortcut, seen by maps; minutes                 (``shortcut``)
+- ``scores``       methods scored against the known truth; half an hour      (``truth``)
+- ``shortcut``     a planted shortcut, seen by maps; minutes                 (``truth``)
 
 The last two need synthetic faces and further networks. They are made only by name or where the
 run has them already; without them the chapters show those of the run ``synthetic``.
@@ -39,15 +39,12 @@ class Result:
     Attributes:
         function: ``module.function`` of this package, called with (run, faces), giving arrays.
         votes: only a run whose faces have votes can have it.
-        networks: further networks of a synthetic run that it compares. Chapters fall back on
-            what the run ``synthetic`` ships, so a run is whole without it.
-        optimised: it comes out of an optimisation, so ``--verify`` leaves it out.
+        networks: further networks of a synthetic run that it compares. A run is whole without it.
     """
 
     function: str
     votes: bool = False
     networks: tuple[str, ...] = ()
-    optimised: bool = False
 
     def compute(self, run: Run, faces) -> dict[str, np.ndarray]:
         module, name = self.function.split(".")
@@ -55,13 +52,13 @@ class Result:
 
 
 RESULTS: dict[str, Result] = {
-    "dataset": Result("faces.dataset"),
-    "copies": Result("faces.copies"),
-    "votes": Result("faces.votes", votes=True),
-    "class_maps": Result("maps.class_maps"),
-    "filters": Result("cards.filter_cards", optimised=True),
-    "scores": Result("scores.method_scores", networks=("seed-1", "seed-2")),
-    "shortcut": Result("shortcut.planted_shortcut", networks=("shortcut",)),
+    "dataset": Result("aggregates.dataset"),
+    "copies": Result("aggregates.copies"),
+    "votes": Result("aggregates.votes", votes=True),
+    "class_maps": Result("aggregates.class_maps"),
+    "filters": Result("cards.filter_cards"),
+    "scores": Result("truth.method_scores", networks=("seed-1", "seed-2")),
+    "shortcut": Result("truth.planted_shortcut", networks=("shortcut",)),
 }
 
 
@@ -71,7 +68,6 @@ def missing(path: Path, further: bool = False) -> list[str]:
     ``further``: also those that compare further networks, which a synthetic run alone has.
     Votes count for a synthetic run, or where ``FER_VOTES`` says where a real set's lie.
     """
-    path = Path(path)
     config = json.loads((path / "config.json").read_text("utf-8"))
     synthetic = config["data"]["kind"] == "synthetic"
     votes = synthetic or bool(os.environ.get("FER_VOTES"))

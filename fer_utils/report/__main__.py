@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         "$FER_NETWORK, else FerCNN)")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, help="chapters executed at a time")
     parser.add_argument("--build", type=Path, help="folder for the pages (default: build)")
-    parser.add_argument("--limit", type=float, default=1800, metavar="SECONDS",
+    parser.add_argument("--limit", type=int, default=1800, metavar="SECONDS",
                         help="a cell that takes longer has hung (%(default)s)")  # fmt: skip
     parser.add_argument("--no-faces", action="store_true", help="leave single real faces out")
     parser.add_argument("--code", action="store_true", help="print the code in the PDF")
@@ -57,6 +57,7 @@ def report(options: argparse.Namespace, root: Path) -> int:
             raise ReportError(f"{option} {path}: no such file or folder; give its path, or none")
     # Chapters run in another folder: from here on, every path is whole.
     options.data, options.votes = (p and p.resolve() for p in (options.data, options.votes))
+    os.environ |= {"FER_DATA": str(options.data or ""), "FER_VOTES": str(options.votes or "")}
     if options.network:
         os.environ["FER_NETWORK"] = whole_reference(options.network)
     if os.environ.get("FER_RUNS"):
@@ -89,17 +90,18 @@ def make(options: argparse.Namespace, root: Path, chapters: list[Path], folder: 
     tell_faces(run)
     if options.no_faces:
         options.data = options.votes = None
+        os.environ |= {"FER_DATA": "", "FER_VOTES": ""}
     stamp = fingerprint.Stamp(folder)
     inputs = fingerprint.inputs(root, options.run, options.data, options.votes)
     keys = {path.name: fingerprint.digest(inputs, fingerprint.notebook(path)) for path in chapters}
     executed = [folder / "notebooks" / path.name for path in chapters]
-    old = [path.name for path in executed if not stamp.holds(path, keys[path.name])]
+    pairs = zip(chapters, executed, strict=True)
+    old = [source for source, path in pairs if not stamp.holds(path, keys[path.name])]
     if old:
         from fer_utils.report.execute import execute
 
-        # Backwards, since the later chapters compute more.
-        waiting = [path for path in reversed(chapters) if path.name in old]
-        execute(waiting, folder, options, lambda path: stamp.add([path], keys[path.name]))
+        for path in execute(old[::-1], folder, options):  # backwards: the later compute more
+            stamp.add([path], keys[path.name])
 
     module = fingerprint.tree(TEMPLATES.parent)
     key = fingerprint.digest(keys, module, revision.commit(root), options.code)
@@ -135,12 +137,10 @@ def make_run(run: Path, options: argparse.Namespace) -> int:
         steps.append([*train, "--variant", "original", "--recipe", "original", *options.training])
     if lacking or not whole:
         steps.append(["precomputed", run.name, *lacking])
-    given = {"FER_DATA": options.data, "FER_VOTES": options.votes}
-    environment = os.environ | {name: str(path) for name, path in given.items() if path}
     for step in steps:
         print(f"  {' '.join(step)}", flush=True)
         command = [sys.executable, "-m", f"fer_utils.{step[0]}", *step[1:]]
-        if status := subprocess.run(command, cwd=ROOT, env=environment).returncode:
+        if status := subprocess.run(command, cwd=ROOT).returncode:
             return status
     return 0
 
@@ -188,8 +188,8 @@ def render_pages(executed: list[Path], folder: Path, code: bool) -> dict[Path, b
     made, chapters = {}, []
     for path in executed:
         page, _ = html.from_filename(str(path), {"book": book})
-        _, found = typst.from_filename(str(path), {"book": book})
-        chapters.append(found["chapter"])
+        source, found = typst.from_filename(str(path), {"book": book})
+        chapters.append(found["chapter"] | {"source": source})
         made[folder / "html" / f"{path.stem}.html"] = page.encode()
         made[folder / "html" / path.name] = path.read_bytes()
     made[folder / "html" / "index.html"] = html.index(chapters, book).encode()

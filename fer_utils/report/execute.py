@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import chdir
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -20,15 +20,12 @@ from papermill.exceptions import PapermillExecutionError
 from fer_utils.report import ROOT, ReportError
 
 
-def execute(chapters: list[Path], folder: Path, options, done: Callable[[Path], None]) -> None:
-    """Execute chapters into ``folder``/notebooks, ``options.jobs`` at a time.
+def execute(chapters: list[Path], folder: Path, options) -> Iterator[Path]:
+    """Execute chapters into ``folder``/notebooks, ``options.jobs`` at a time; yields each made.
 
-    ``done`` is called with each executed notebook. ReportError where a chapter fails; those still
-    at work end with this process.
+    ReportError where a chapter fails; those still at work end with this process.
     """
     os.environ |= {  # the chapters' kernels find it there
-        "FER_DATA": str(options.data or ""),
-        "FER_VOTES": str(options.votes or ""),
         "FER_FIGURES": str(folder / "figures"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
@@ -37,18 +34,10 @@ def execute(chapters: list[Path], folder: Path, options, done: Callable[[Path], 
     for talker in ("papermill", "asyncio"):  # what they say of a dead kernel is said in one line
         logging.getLogger(talker).setLevel(logging.CRITICAL)
 
-    def timed(chapter: Path) -> tuple[Path, float]:
-        # The line's end within the text: what threads print at a time does not mix.
-        print(f"  {chapter.stem:<26} running\n", end="", flush=True)
-        began = time.monotonic()
-        executed = execute_one(chapter, folder / "notebooks", options)
-        return executed, time.monotonic() - began
-
+    one = partial(execute_one, folder=folder / "notebooks", options=options)
     try:
         with chdir(chapters[0].parent), ThreadPool(options.jobs) as pool:
-            for executed, seconds in pool.imap_unordered(timed, chapters):
-                print(f"  {executed.stem:<26} done    {seconds:6.1f} s\n", end="", flush=True)
-                done(executed)
+            yield from pool.imap_unordered(one, chapters)
     finally:
         for running in (folder / "notebooks").glob("*.running.ipynb"):
             running.unlink()
@@ -63,10 +52,13 @@ def execute_one(chapter: Path, folder: Path, options) -> Path:
     """
     running = folder / f"{chapter.stem}.running.ipynb"
     failed = folder / f"{chapter.stem}.failed.ipynb"
+    # The line's end within the text: what threads print at a time does not mix.
+    print(f"  {chapter.stem:<26} running\n", end="", flush=True)
+    began = time.monotonic()
     try:
         notebook = papermill.execute_notebook(
             chapter, running, {"RUN": options.run}, kernel_name="python3", progress_bar=False,
-            execution_timeout=math.ceil(options.limit), extra_arguments=["--log-level=CRITICAL"],
+            execution_timeout=options.limit, extra_arguments=["--log-level=CRITICAL"],
         )  # fmt: skip
         notebook.metadata["real_faces"] = bool(options.data)  # such pages must not be published
         nbformat.write(notebook, running)
@@ -81,6 +73,8 @@ def execute_one(chapter: Path, folder: Path, options) -> Path:
         raise ReportError(f"{chapter.stem}, cell {cells_begun(failed)}: {line}") from None
     failed.unlink(missing_ok=True)
     os.replace(running, folder / chapter.name)
+    seconds = time.monotonic() - began
+    print(f"  {chapter.stem:<26} done    {seconds:6.1f} s\n", end="", flush=True)
     return folder / chapter.name
 
 

@@ -11,7 +11,10 @@ import sys
 
 import nbformat
 
+from fer_utils import data, synthetic
 from fer_utils.commandline import run_command
+from fer_utils.plotting.dataset import plot_sheet
+from fer_utils.plotting.style import png
 from fer_utils.report import ROOT, TEMPLATES, ReportError, fingerprint
 from fer_utils.report.notebook import find_answer, heading
 
@@ -47,10 +50,6 @@ def overview() -> str:
 
 def sheet() -> bytes:
     """Seven rows of twelve synthetic faces: what the embedded set looks like."""
-    from fer_utils import data, synthetic
-    from fer_utils.plotting.dataset import plot_sheet
-    from fer_utils.plotting.style import png
-
     faces = synthetic.faces(84)
     return png(plot_sheet(faces.images, faces.labels, data.EMOTIONS))
 

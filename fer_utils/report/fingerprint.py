@@ -28,13 +28,13 @@ def content(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:24]
 
 
-def tree(folder: Path, pattern: str = "**/*") -> dict[str, str]:
+def tree(folder: Path) -> dict[str, str]:
     """Relative path -> hash of every file below a folder.
 
     What starts with a dot (half-written files, JupyterLab's checkpoints) and caches don't count.
     """
     found = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
         if path.is_file() and not hidden:
@@ -75,7 +75,7 @@ def inputs(root: Path, run: str, data: Path | None, votes: Path | None) -> str:
 
     Data are known by path, size and time: to read 300 MB takes longer than all the rest.
     """
-    module = tree(root / "fer_utils", "**/*.py")
+    module = tree(root / "fer_utils")
     module = {name: hash for name, hash in module.items() if not name.startswith("report/")}
     shipped = {path.parent.name for path in (root / "runs").glob("*/metrics.json")}
     runs = {  # chapters compare with the shipped ones, and variants may lie in either place

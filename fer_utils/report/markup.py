@@ -13,6 +13,10 @@ import re
 import subprocess
 from itertools import zip_longest
 
+import pypandoc
+import typst
+from bs4 import BeautifulSoup
+
 from fer_utils.report import TEMPLATES, ReportError
 
 READER = (
@@ -31,8 +35,6 @@ LONG = 24  # characters: a longer cell may wrap
 
 def pandoc(text: str, to: str) -> str:
     """Markdown to ``html`` or ``typst``; anything that pandoc only warns about is an error."""
-    import pypandoc
-
     command = [pypandoc.get_pandoc_path(), "--from", READER, "--to", to, "--mathml"]
     command += ["--wrap=preserve", "--fail-if-warnings"]
     command += [f"--lua-filter={TEMPLATES / 'markdown.lua'}"]
@@ -42,8 +44,12 @@ def pandoc(text: str, to: str) -> str:
     return done.stdout
 
 
-def convert(sources: list[str], places: list[str], to: str) -> list[str]:
+def convert(sources: list[str], places: list[str], to: str) -> tuple[list[str], str]:
     """Each piece of Markdown as ``html`` or ``typst``, all in one call of pandoc.
+
+    Returns:
+        the pieces; for ``html`` their formulas are drawn, and the glyphs that they share come as
+        SVG symbols.
 
     Raises:
         ReportError: one can't be converted; the message begins with its place.
@@ -65,10 +71,12 @@ def convert(sources: list[str], places: list[str], to: str) -> list[str]:
     pieces = re.split(rf"\n?(?:<p>)?{CUT}(?:</p>)?\n?", whole)
     if len(pieces) != len(sources):
         raise ReportError(f"{places[0]} ff.: a code fence or a formula is left open")
-    if to == "html":
-        for place, piece in zip(places, pieces, strict=True):
-            check_formulas(piece, place)
-    return [piece.strip() for piece in pieces]
+    pieces = [piece.strip() for piece in pieces]
+    if to != "html":
+        return pieces, ""
+    for place, piece in zip(places, pieces, strict=True):
+        check_formulas(piece, place)
+    return draw_formulas(pieces)
 
 
 def check_formulas(piece: str, place: str) -> None:
@@ -81,9 +89,6 @@ def check_formulas(piece: str, place: str) -> None:
 
 
 def draw_formulas(pieces: list[str]) -> tuple[list[str], str]:
-    """HTML pieces with every formula drawn, and the SVG symbols of the glyphs that they share."""
-    import typst
-
     formulas = list(dict.fromkeys(MATH.findall("\n".join(pieces))))  # (display, escaped TeX)
     if not formulas:
         return pieces, ""
@@ -125,12 +130,11 @@ def table(source: str) -> str:
 
     Its words alone, columns of numbers to the right, the names of index and columns in one row.
     """
-    from bs4 import BeautifulSoup
-
     found = BeautifulSoup(source, "html.parser").find("table")
     found.attrs = {}
     for cell in found.find_all(["th", "td"]):
-        text = " ".join(cell.get_text().split())
+        text = " ".join(cell.get_text().split()).replace(" ±", "\u00a0±").replace("± ", "±\u00a0")
+        text = re.sub(r"\[[^]]*]", lambda interval: interval[0].replace(" ", "\u00a0"), text)
         cell.string = "–" if text == "NaN" else text
         if len(text) > LONG:
             cell["class"] = "long"

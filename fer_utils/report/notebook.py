@@ -15,7 +15,6 @@ from nbformat import NotebookNode, from_dict
 
 from fer_utils.report import ReportError, markup
 
-WORDS, BULLETS, NUMBERS = 60, 3, 6  # at most, in an answer
 VECTOR_LIMIT = 600_000  # bytes: a larger SVG holds more marks than print can show
 
 
@@ -88,11 +87,7 @@ def answer_faults(answer: str) -> list[str]:
     words = sum(bool(re.search(r"\w", word)) for word in plain.split())
     figures = re.findall(r"(?<![\w.,])\d[\d.,]*", re.sub(r"`[^`]*`", "", plain))
     numbers = [figure for figure in figures if figure.strip(".,") != "2019"]
-    counted = [
-        (bullets, BULLETS, "bullets"),
-        (words, WORDS, "words"),
-        (len(numbers), NUMBERS, "numbers"),
-    ]
+    counted = [(bullets, 3, "bullets"), (words, 60, "words"), (len(numbers), 6, "numbers")]
     return [f"{n} {what} (at most {most})" for n, most, what in counted if n > most]
 
 
@@ -165,10 +160,7 @@ def add_figure(chapter: dict, output: NotebookNode, figures: Path) -> None:
 
 
 def set_markdown(nb: NotebookNode, resources, to: str):
-    """Markdown cells, outputs and captions as ``html`` or ``typst``, in one call of pandoc.
-
-    In HTML, formulas are drawn; ``resources["glyphs"]`` holds the symbols that they share.
-    """
+    """Markdown cells, outputs and captions as ``html`` or ``typst``; ``resources["glyphs"]``."""
     holders = []  # (where, a dict that holds Markdown, its key there)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
@@ -179,9 +171,8 @@ def set_markdown(nb: NotebookNode, resources, to: str):
             elif "figure" in output.metadata:
                 holders.append((cell.metadata.place, output.metadata.figure, "caption"))
     sources = [holder[key] for _, holder, key in holders]
-    pieces = markup.convert(sources, [place for place, _, _ in holders], to)
-    if to == "html":
-        pieces, resources["glyphs"] = markup.draw_formulas(pieces)
+    places = [place for place, _, _ in holders]
+    pieces, resources["glyphs"] = markup.convert(sources, places, to)
     for (_, holder, key), piece in zip(holders, pieces, strict=True):
         holder[key] = piece
     return nb, resources

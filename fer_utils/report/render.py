@@ -90,18 +90,13 @@ class FerHTMLExporter(ChapterExporter):
 
 
 class FerTypstExporter(ChapterExporter):
-    """A chapter's Typst source, a step towards the PDF; the chapter keeps it as ``source``."""
+    """A chapter's Typst source, a step towards the PDF."""
 
     to = "typst"
     export_from_notebook = None
     output_mimetype = "text/x-typst"
     template_name = Unicode("fer-typst").tag(config=True, affects_template=True)
     file_extension = FilenameExtension(".typ").tag(config=True)
-
-    def from_notebook_node(self, nb, resources=None, **kw):
-        source, resources = super().from_notebook_node(nb, resources, **kw)
-        resources["chapter"]["source"] = source
-        return source, resources
 
 
 class FerPDFExporter(FerTypstExporter):
@@ -112,9 +107,10 @@ class FerPDFExporter(FerTypstExporter):
     code = Bool(False, help="print the cells' code in an appendix").tag(config=True)
 
     def from_notebook_node(self, nb, resources=None, **kw):
-        _, resources = super().from_notebook_node(nb, resources, **kw)
+        source, resources = super().from_notebook_node(nb, resources, **kw)
         resources["output_extension"] = ".pdf"
-        return compile_pdf([resources["chapter"]], resources["book"], self.code), resources
+        chapter = resources["chapter"] | {"source": source}
+        return compile_pdf([chapter], resources["book"], self.code), resources
 
 
 def sections(html: str) -> list[tuple[str, str]]:
@@ -203,21 +199,19 @@ def set_front(book: dict, chapters: list[dict], to: str) -> tuple[dict, str]:
     """The book with its texts and the chapters' ``short`` and ``answer`` as ``html`` or ``typst``.
 
     Returns:
-        the book, and the SVG symbols of its formulas' glyphs.
+        the book, and the glyphs of its formulas.
     """
-    front = book["front"]
+    front, number = book["front"], len(chapters)
     answers = [chapter["answer"] for chapter in chapters]
     shorts = [notebook.short_answer(answer) for answer in answers]
     sources = [front["abstract"], front["limits"], *answers, *shorts]
-    texts, glyphs = markup.convert(sources, ["front page"] * len(sources), to), ""
-    if to == "html":
-        texts, glyphs = markup.draw_formulas(texts)
-    front = {**front, "abstract": texts[0], "limits": texts[1]}
-    answers, shorts = texts[2 : 2 + len(chapters)], texts[2 + len(chapters) :]
+    texts, glyphs = markup.convert(sources, ["front page"] * len(sources), to)
+    abstract, limits, *texts = texts
     cards = [
         {**chapter, "answer": answer, "short": short, "source": "", "files": {}}
-        for chapter, answer, short in zip(chapters, answers, shorts, strict=True)
+        for chapter, answer, short in zip(chapters, texts[:number], texts[number:], strict=True)
     ]
+    front = {**front, "abstract": abstract, "limits": limits}
     return {**book, "front": front, "chapters": cards}, glyphs
 
 

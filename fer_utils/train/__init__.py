@@ -1,8 +1,7 @@
 """Fit a network and write it as a run: ``python -m fer_utils.train --run NAME``.
 
-- ``loop``         the fit, to be read from top to bottom
+- ``loop``         the fit, to be read from top to bottom; its checkpoints
 - ``recipe``       what can be chosen, the two recipes of the report, optimiser, augmentation
-- ``checkpoint``   what is kept after each epoch, and gone on from
 - ``distributed``  several processes or hosts, by torch's own engine
 - ``pipeline``     a whole run: fit, stored weights, scores, ledger of PrivateTest
 - ``progress``     what it says meanwhile

@@ -18,8 +18,6 @@ from fer_utils.train import EPOCHS_SYNTHETIC, RECIPES, Recipe, TrainingError, di
 from fer_utils.train.pipeline import exclusive_lock, is_trained
 from fer_utils.train.progress import progress_line
 
-TYPES = {"int": int, "float": float, "str": str}
-
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -52,7 +50,7 @@ def options() -> argparse.ArgumentParser:
         words = item.metadata["help"] + (f"; {expected}" if expected else "")
         kind = {"action": argparse.BooleanOptionalAction}
         if item.type != "bool":
-            kind = {"type": TYPES[item.type], "metavar": item.type.upper()}
+            kind = {"type": type(item.default), "metavar": item.type.upper()}
         add(f"--{item.name.replace('_', '-')}", default=None, help=words, **kind)
     return parser
 

@@ -1,13 +1,17 @@
-"""The training loop. What makes it fast: the uint8 faces stay on the device, augmentation works
-on whole batches, and memory is kept between steps. What makes it exact: whatever is random in an
-epoch (order, augmentation) is drawn from (seed, epoch) alone, so a run that was killed goes on from
-its last epoch as if nothing had happened.
+"""The training loop, and the checkpoint after each epoch.
+
+What makes it fast: the uint8 faces stay on the device, augmentation works on whole batches, and
+memory is kept between steps. What makes it exact: whatever is random in an epoch (order,
+augmentation) is drawn from (seed, epoch) alone, so a run that was killed goes on from its last
+epoch as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import copy
 import ctypes
+import hashlib
+import io
 import math
 import time
 from dataclasses import asdict
@@ -20,9 +24,9 @@ from torch import Tensor, nn
 
 from fer_utils import runs
 from fer_utils.data import Faces
+from fer_utils.data.faces import reason
 from fer_utils.inspection import chunk_size, explained
 from fer_utils.train import distributed
-from fer_utils.train.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from fer_utils.train.recipe import (
     Recipe,
     TrainingError,
@@ -49,7 +53,7 @@ def fit(
         precision: ``float32``, or ``bfloat16`` for autocast.
         progress: called with a dict after every 16th step and every epoch.
         each: called after every epoch with the history and the network that was scored.
-        network_checksum: of the file of the reader's network: a checkpoint belongs to it.
+        network_checksum: of the file of the reader's network.
 
     Returns:
         a row an epoch: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy (nats and
@@ -190,3 +194,56 @@ def keep_memory(device: str) -> None:
         libc.mallopt(-3, 2**31 - 1)  # M_MMAP_THRESHOLD
     except (OSError, AttributeError):
         pass
+
+
+# -- checkpoints --------------------------------------------------------------------------------
+
+
+def fingerprint(faces: Faces) -> str:
+    """Hex digest of pixels, labels and splits."""
+    splits = hashlib.sha256("\n".join(faces.split).encode())
+    return faces.checksum() + splits.hexdigest()
+
+
+def save_checkpoint(path: Path, begun: dict, parts: dict, history: list[dict]) -> None:
+    """Write the state after an epoch, whole or not at all.
+
+    Args:
+        begun: what the fit must go on with: recipe, faces, classes, precision, processes.
+        parts: the network, the running mean of its weights and the optimiser, by name.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    whole = io.BytesIO()  # torch would turn a full disk into an error of its own
+    torch.save({"begun": begun, "history": history, **states}, whole)
+    with runs.atomic(path) as partial:
+        partial.write_bytes(whole.getbuffer())
+
+
+def load_checkpoint(path: Path, begun: dict, parts: dict) -> list[dict]:
+    """Put the state of a checkpoint back; returns its history, empty where there is none.
+
+    Raises:
+        TrainingError: it was begun with something else, or is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        old = state["begun"]
+        other = [
+            name if name in ("faces", "classes", "network file")
+            else f"{name} ({old.get(name)}, now {now})"
+            for name, now in begun.items() if old.get(name) != now
+        ]  # fmt: skip
+        if not other:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            return list(state["history"])
+    except Exception as error:  # whatever a damaged file makes of itself
+        raise TrainingError(
+            f"{path}: not a usable checkpoint ({reason(error)}); remove it"
+        ) from error
+    raise TrainingError(
+        f"{path.parent}: begun with other {', '.join(other)}; go on with those, "
+        "or remove the folder"
+    )

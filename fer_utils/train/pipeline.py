@@ -187,8 +187,14 @@ def score_run(
         table, scores = score(model, faces, config["scale"], config["classes"], splits)
         runs.write_arrays(path / predictions, table)
         if PRIVATE in scores and config["data"]["kind"] != "synthetic":
-            entry = ledger_entry(config, title, scores[PRIVATE])
-            append_ledger(runs.run_path(name) / runs.LEDGER, entry)
+            private = scores[PRIVATE]
+            append_ledger(runs.run_path(name) / runs.LEDGER, {
+                "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+                "commit": revision.commit(runs.ROOT)[0], "variant": title, "faces": private["n"],
+                "accuracy": f"{private['accuracy']:.4f}",
+                "accuracy_flip": f"{private['accuracy_flip']:.4f}",
+                "recipe": json.dumps(config["recipe"]),
+            })  # fmt: skip
         return scores
 
     title = variant or "main"
@@ -234,15 +240,6 @@ def round_probabilities(p: np.ndarray) -> np.ndarray:
     tied = (rounded == rounded.max(axis=1, keepdims=True)) & ~best
     rounded[tied] = np.nextafter(rounded[tied], np.float16(0))
     return rounded
-
-
-def ledger_entry(config: dict, title: str, scores: dict) -> dict:
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": revision.commit(runs.ROOT)[0],
-        "variant": title, "faces": scores["n"],
-        "accuracy": f"{scores['accuracy']:.4f}", "accuracy_flip": f"{scores['accuracy_flip']:.4f}",
-        "recipe": json.dumps(config["recipe"]),
-    }  # fmt: skip
 
 
 def append_ledger(ledger: Path, entry: dict) -> None:
