@@ -36,6 +36,7 @@ import fer_utils.report.render
 import fer_utils.train.__main__  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it off
 FAULTS = []
 FORK = multiprocessing.get_context("fork")
 

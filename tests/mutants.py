@@ -21,6 +21,7 @@ PARTS = {
     "metrics": ("fer_utils/metrics", "metrics"),
     "derivations": ("fer_utils/derivations", "derivations"),
     "saliency": ("fer_utils/saliency.py", "saliency"),
+    "evaluation": ("fer_utils/evaluation.py", "evaluation"),
     "filters": ("fer_utils/filters.py", "filters"),
     "data": ("fer_utils/data", "data data_damaged predict fuzz"),
 }

@@ -136,6 +136,13 @@ def test_a_stored_notebook_reports_on_the_real_run_without_images_or_traces(chap
         assert foreign not in text
 
 
+def test_each_chapter_leads_to_the_next_by_its_title():
+    read = [nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in CHAPTERS]
+    titles = [book.cells[0].source.splitlines()[0].removeprefix("# ") for book in read]
+    for book, title, name in zip(read, titles[1:], CHAPTERS[1:], strict=False):
+        assert book.cells[-1].source.endswith(f"Next: [{title}]({name}.ipynb)")
+
+
 def test_an_answer_ends_each_chapter_within_its_limit(chapter):
     answer, _ = find_answer(chapter, "chapter")
     assert "2019" in answer and "e find" in answer and re.search(r"\d", answer)
