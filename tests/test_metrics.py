@@ -422,8 +422,10 @@ def test_the_null_band_holds_a_calibrated_network_and_no_other():
 
 
 def test_temperature_undoes_a_planted_one_and_changes_no_answer():
-    labels, p = fake(4000, sharpness=2.6)
+    labels, p = fake(4000, sharpness=0.65)
     # the true posterior of this world is softmax(1.3 x): shifts of 1.3 under unit noise
+    assert metrics.temperature(labels, p) == pytest.approx(0.65 / 1.3, rel=0.05)
+    labels, p = fake(4000, sharpness=2.6)
     warmth = metrics.temperature(labels, p)
     assert warmth == pytest.approx(2.6 / 1.3, rel=0.05)
     cooled = metrics.tempered(p, warmth)

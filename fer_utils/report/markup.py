@@ -29,7 +29,9 @@ MATH = re.compile(
     r".*?</math>",
     re.DOTALL,
 )
-NUMBER = re.compile(r"[-−+±]?[\d.,]+(e[-+]?\d+)?\s*%?|nan|–|—|", re.IGNORECASE)
+NUMBER = re.compile(
+    r"[-−+±]?[\d.,]+(e[-+]?\d+)?(\s*±\s*[\d.,]+)?\s*%?(\s*\[[^]]*\])?|nan|–|—|", re.IGNORECASE
+)
 LONG = 24  # characters: a longer cell may wrap
 
 
