@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 from torch import nn
 
 from fer_utils import data, evaluation, saliency, synthetic
@@ -249,6 +249,17 @@ def test_controls_never_ask_the_network():
     step = torch.zeros(1, 1, 8, 8)
     step[..., 4:] = 1  # one edge, between columns 3 and 4: Sobel gives 4 on both sides
     assert evaluation.edges(step)[0, 0, 3].tolist() == [0, 0, 0, 4, 4, 0, 0, 0]
+    blob = evaluation.centre_prior(torch.zeros(1, 1, 9, 9))[0, 0]
+    assert blob[4, 4] == 1 and torch.equal(blob, blob.flip(0)) and torch.equal(blob, blob.T)
+    assert blob[4, 0] == pytest.approx(np.exp(-2)) and blob[4, 2] == pytest.approx(np.exp(-0.5))
+
+
+def test_a_stable_map_changes_little_with_the_face():
+    x = faces()
+    found = evaluation.stability(lambda model, images, target: images, None, x, None)
+    assert found.shape == (4,) and 0.95 < found.min() and found.max() < 1
+    more = evaluation.stability(lambda model, images, target: images, None, 100 * x, None)
+    assert torch.allclose(found, more)  # the noise grows with the face's range
 
 
 # -- which faces to show ------------------------------------------------------------------------
@@ -304,7 +315,10 @@ def test_a_method_wins_where_it_is_better_than_every_control():
     assert evaluation.best_control(s, "pointing game") == "control: edges"
     assert evaluation.better_than_controls(s, "pointing game") == ["SmoothGrad"], ".01 is no lead"
     mean, bound = evaluation.leads(s, "pointing game")["SmoothGrad"]
-    assert mean == pytest.approx(0.1, abs=0.01) and 0.05 < bound < mean
+    lead = s["values"][:, 1, 0] - s["values"][:, 3, 0]  # (networks, faces)
+    z = norm.ppf(1 - 0.05 / (3 * 5))  # three methods on five scores
+    lowest = lead.mean(1) - z * lead.std(1) / np.sqrt(lead.shape[1])
+    assert (mean, bound) == pytest.approx((lead.mean(), lowest.min()), abs=0.001)
     assert evaluation.mask_wins(s) == {"gradient": 0, "SmoothGrad": 1, "occlusion (blurred)": 0}
     assert evaluation.most_trusted(s) == "SmoothGrad"
     assert evaluation.most_trusted(stored()) is None
@@ -357,6 +371,15 @@ def test_pointing_at_a_mark_counts_against_the_control_network():
     assert evaluation.showing_mark(found) == ["SmoothGrad"]
 
 
+def test_the_interval_of_a_mark_is_shared_out_over_the_methods():
+    difference = np.random.default_rng(0).uniform(0, 1, (2, 400))
+    pointing = np.stack([np.zeros_like(difference), difference])
+    table = evaluation.pointing_at_mark({"methods": np.array(["a", "b"]), "pointing": pointing})
+    half = norm.ppf(1 - 0.05 / 2 / 2) * difference.std(1) / np.sqrt(400)
+    assert (table["difference"] - table["lo"]).tolist() == pytest.approx(half, rel=0.04)
+    assert (table["hi"] - table["difference"]).tolist() == pytest.approx(half, rel=0.04)
+
+
 def test_a_mark_is_used_where_its_class_is_missed_without_it():
     found = {"tested": np.array([286, 1714]), "recall": np.array([[0.91, 0.90], [0.98, 0.76]])}
     assert evaluation.mark_is_used(found)
@@ -403,6 +426,8 @@ def test_bad_input_gives_one_clear_line(linear):
         evaluation.pointing_game(MAPS, MASKS[:1])
     with pytest.raises(ValueError, match=r"maps \(1, 1, 2, 2\)"):
         evaluation.deletion(linear, faces(), 0, MAPS[:1])
+    with pytest.raises(ValueError, match=r"maps \(3, 1, 8, 8\)"):
+        evaluation.deletion(linear, faces(), 0, faces(3))
     with pytest.raises(ValueError, match="steps must be"):
         evaluation.insertion(linear, faces(), 0, faces(), steps=0)
 

@@ -217,8 +217,25 @@ def test_responses_and_patches_are_the_middle_units_and_their_crops(small):
             assert len(set(patches.face[row].tolist())) == 3
             assert (patches.activation[row].diff() <= 0).all()
     every = filters.top_patches(small, "4", x, count=40, found=found)
+    (middle,) = filters.top_patches(small, "4", x, [0], 1, "median", found).activation
+    assert middle == every.activation[0, 19]
     assert torch.allclose(every.activation[:, 0], found.activation.amax(0))
     assert torch.allclose(every.activation[:, -1], found.activation.amin(0))
+
+
+def test_of_all_the_pictures_of_a_climb_the_best_is_kept():
+    seen = []
+
+    def wave(pictures):  # a climb that steps over its tops
+        seen.append(torch.sin(9 * pictures.flatten(1).sum(1, keepdim=True)).detach())
+        return torch.sin(9 * pictures.flatten(1).sum(1, keepdim=True))
+
+    code = torch.randn(2, 1, 4, 4)
+    column = torch.zeros(2, dtype=torch.int64)
+    pictures, best = filters._climb_chunk(wave, code, column, filters.FreePixels(), 1, 20)
+    values = torch.cat(seen, 1)
+    assert torch.equal(best, values.amax(1)) and (best > values[:, -1]).any()
+    assert torch.equal(best, wave(pictures)[:, 0])
 
 
 def test_any_network_is_answered_and_left_alone(other):

@@ -207,6 +207,8 @@ def test_integrated_gradients_are_complete(small):
     gain = (small(x) - small(start)).gather(1, t[:, None])[:, 0]
     assert (error.abs() < 1e-3 * gain.abs().max()).all()
     assert torch.allclose(maps.sum((1, 2, 3)) - gain, error, atol=1e-12)
+    maps = saliency.integrated_gradients(small, x, t, steps=400)  # both from 0, mean grey
+    assert (saliency.completeness_error(small, x, t, maps).abs() < 1e-3).all()
 
 
 def test_gradient_of_a_linear_model_is_its_weight_row():
