@@ -447,6 +447,28 @@ def run_weights_of_another_network(place):
 
 
 @fault
+def run_network_file_changed_or_gone(place):
+    """run: the file of one's own network changes, or goes, after training → one line, no figure"""
+    file, picture = place / "net.py", place / "face.png"
+    shutil.copy(ROOT / "tests" / "networks.py", file)
+    picture.write_bytes(face_png())
+    place_of = {"FER_RUNS": str(place / "runs"), "FER_NETWORK": f"{file}:Flattening"}
+    training = ("--run", "r", *SMALL, "--network", place_of["FER_NETWORK"])
+    assert run(TRAIN, *training, **place_of)[0] == 0
+    asked = ("fer_utils.predict", picture, "--run", "r")
+    assert run(*asked, **place_of)[0] == 0
+    content = file.read_text()
+    file.write_text(content + "\n")
+    status, said = run(*asked, **place_of)
+    assert status == 1 and "net.py" in said, said
+    file.unlink()
+    status, said = run(*asked, **place_of)
+    assert status == 1 and "net.py" in said, said
+    file.write_text(content)
+    assert run(*asked, **place_of)[0] == 0
+
+
+@fault
 def run_weights_changed(place):
     """run: weights changed in place (valid file) → verify names the figures that differ"""
     from safetensors import safe_open
@@ -608,6 +630,22 @@ def source_cut(place):
     assert checksum(place, place / "fer.csv.gz") == checksum(place, path)
 
 
+# -- precomputed results ------------------------------------------------------------------------
+
+
+@fault
+def precomputed_killed_before_each_result(place):
+    """precomputed: SIGKILL before each result is put in place → the next call makes the rest"""
+    folder, names = copy_of_run(place) / "precomputed", ("dataset", "copies", "votes", "class_maps")
+    command = ("fer_utils.precomputed.__main__", "r", *names, "--missing")
+    for done in range(1, len(names)):
+        meddle = "at(os, 'replace', die, 2)"
+        assert run(*command, meddle=meddle, FER_RUNS=str(place))[0] == -signal.SIGKILL
+        assert {path.stem for path in folder.glob("[a-z]*")} == set(names[:done])
+    assert run(*command, FER_RUNS=str(place))[0] == 0
+    assert {path.stem for path in folder.glob("[a-z]*")} == set(names)
+
+
 # -- the report ---------------------------------------------------------------------------------
 
 
@@ -766,6 +804,23 @@ def report_page_lost(place):
     assert report(root)[0] == 0
     whole(root)
     assert (root / "build/tiny/html/index.html").exists() and path.stat().st_mtime_ns == before
+
+
+@fault
+def report_beside_jupyterlab(place):
+    """report: JupyterLab's checkpoints in every folder of build/ and notebooks/ → left alone"""
+    root = project(place)
+    assert report(root)[0] == 0
+    folders = [root / "notebooks", root / "build"]
+    folders += [path for path in (root / "build").rglob("*") if path.is_dir()]
+    own = [folder / ".ipynb_checkpoints" / "00_a-checkpoint.ipynb" for folder in folders]
+    for path in own:
+        path.parent.mkdir()
+        path.write_text("{}")
+    write(root / "notebooks" / "01_b.ipynb", *chapter_with("1"))
+    assert report(root)[0] == 0
+    assert "It stands." in (root / "build/tiny/html/01_b.html").read_text("utf-8")
+    assert all(path.read_text() == "{}" for path in own)
 
 
 @fault
