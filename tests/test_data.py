@@ -419,6 +419,10 @@ def test_hold_out_sets_the_same_tenth_of_each_class_aside():
     count = (first.split == "PublicTest").sum()
     note = f"no validation faces: {count} of Training set aside as PublicTest (seed 0)"
     assert first.notes == (note,)
+    pair, single = np.flatnonzero(faces.labels == 0)[:2], np.flatnonzero(faces.labels == 1)[:1]
+    few = data.hold_out(faces[np.r_[pair, single]])
+    assert sorted(few.split[few.labels == 0]) == ["PublicTest", "Training"]
+    assert few.split[few.labels == 1].tolist() == ["Training"]
 
 
 # --- classes
@@ -564,6 +568,19 @@ def test_votes_join_the_published_set_by_row_and_no_other(tmp_path, monkeypatch)
         join(faces, votes[::-1])
     with pytest.raises(DataError, match=r"faces.csv \(15 faces\) .* in their published order"):
         join(replace(faces, images=faces.images[::-1]), votes)
+
+
+def test_plurality_on_paper():
+    votes = np.array(
+        [
+            [6, 0, 2, 1, 1, 0, 0, 0, 0, 0],  # neutral
+            [0, 0, 0, 0, 5, 5, 0, 0, 0, 0],  # a tie
+            [0, 0, 0, 0, 0, 0, 3, 7, 0, 0],  # contempt: none of the seven
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 10],  # no face
+            [0] * 10,
+        ]
+    )
+    assert data.plurality(votes).tolist() == [6, -1, -1, -1, -1]
 
 
 # --- the description
