@@ -3,8 +3,9 @@
 One definition holds throughout. A filter's *activation* is the output of its convolution
 (``layer``, before anything behind it) at a *middle unit*: one whose receptive field lies
 whole within the face, so that no zero padding takes part. ``FerCNN``'s last convolution has
-four middle units of its 6 × 6, each seeing 40 × 40 pixels. Optima and patches are exactly
-that crop, so their activations compare like with like.
+four middle units of its 6 × 6, each seeing 40 × 40 pixels. In a deeper network every unit may see
+the whole face; then the central one is taken, and padding takes part. Optima and patches are
+exactly that crop, so their activations compare like with like.
 
 ``layer`` is a Conv2d's name, the module itself, or None for the last one that the network
 uses; ``images`` are (n, channels, height, width), scaled as the model expects. Any
@@ -63,15 +64,22 @@ class Field:
 
     @property
     def middle(self) -> list:
-        """(row, column) of the units that see a whole field."""
-        height, width = self.size
-        rows = [i for i, (first, last) in enumerate(self.rows) if last - first == height]
-        columns = [j for j, (first, last) in enumerate(self.columns) if last - first == width]
-        return [(i, j) for i in rows for j in columns]
+        """(row, column) of the units that see a whole field; of several with one field, the central."""
+        return [(i, j) for i in _whole(self.rows) for j in _whole(self.columns)]
 
     def box(self, unit) -> tuple:
         """The pixels that ``unit`` (row, column) sees, as two slices."""
         return slice(*self.rows[unit[0]]), slice(*self.columns[unit[1]])
+
+
+def _whole(side):
+    """Places along an axis whose field is the largest; the central one of those that share it."""
+    largest = max(last - first for first, last in side)
+    same = {}
+    for place, (first, last) in enumerate(side):
+        if last - first == largest:
+            same.setdefault((first, last), []).append(place)
+    return [places[len(places) // 2] for places in same.values()]
 
 
 def receptive_field(model, layer=None, shape=FACE) -> Field:

@@ -96,12 +96,12 @@ class Residual(nn.Module):
 
 
 class FerResNet(nn.Module):
-    """The deeper network: 13 convolutions with skips, in and out as ``FerCNN``.
+    """The deeper network: 13 convolutions and three of 1×1 on the skips, in and out as ``FerCNN``.
 
     ======== =============================== ============= ==========
     block    layers                          output        parameters
     ======== =============================== ============= ==========
-    stem     Conv 5×5 · BN · MaxPool 2        32 × 24 × 24        864
+    stem     Conv 5×5 · BN · ReLU · Pool      32 × 24 × 24        864
     stage1   one Residual, 32                 32 × 24 × 24      18560
     stage2   two Residual, 32→64              64 × 12 × 12     131712
     stage3   two Residual, 64→128            128 × 6 × 6       525568

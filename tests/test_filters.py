@@ -223,6 +223,22 @@ def test_responses_and_patches_are_the_middle_units_and_their_crops(small):
     assert torch.allclose(every.activation[:, -1], found.activation.amin(0))
 
 
+def test_where_every_unit_sees_the_whole_face_the_central_one_is_meant():
+    model, x = (
+        seeded(FerResNet),
+        torch.rand(3, 1, 48, 48, generator=torch.Generator().manual_seed(0)),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)  # a skip's last norm begins at 0, and hides its branch
+    field = filters.receptive_field(model)
+    assert field.size == (48, 48) and field.middle == [(1, 1)]
+    patches = filters.top_patches(model, None, x, [0, 9], 3)
+    for row, k in enumerate((0, 9)):
+        again = filters.activation(model, None, patches.pixels[row])[:, k]
+        assert torch.allclose(again, patches.activation[row], atol=1e-5)
+
+
 def test_of_all_the_pictures_of_a_climb_the_best_is_kept():
     seen = []
 
