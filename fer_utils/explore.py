@@ -186,7 +186,7 @@ def saliency(run: Run) -> Panel:
     Faces of the run's test split; where its images are not at hand, those of the run
     ``synthetic`` with that run's network. An uploaded picture is always read by ``run``.
     """
-    methods = evaluation.asking(evaluation.METHODS)
+    methods = evaluation.without_controls(evaluation.METHODS)
     source = run if run.faces(rows=[0]) is not None else Run.load("synthetic")
     tested = source.predictions.query("split == @source.test_split")["row"].to_numpy()[:FACES]
     faces = source.faces(rows=tested)

@@ -33,7 +33,9 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from fer_utils.inspection import (
+    FACE,
     activations,
+    blank,
     calls,
     check_images,
     check_target,
@@ -44,7 +46,6 @@ from fer_utils.inspection import (
     whole_number,
 )
 
-FACE = (1, 48, 48)  # channels, height, width
 SAMPLES = 8  # noise images by which a receptive field is measured
 STAGES = 4  # convolutions that stand for the layers of a network
 
@@ -64,7 +65,7 @@ class Field:
 
     @property
     def middle(self) -> list:
-        """(row, column) of the units that see a whole field; of several with one field, the central."""
+        """(row, column) of units that see a whole field; of several with one field, the central."""
         return [(i, j) for i in _whole(self.rows) for j in _whole(self.columns)]
 
     def box(self, unit) -> tuple:
@@ -90,7 +91,7 @@ def receptive_field(model, layer=None, shape=FACE) -> Field:
     """
     generator = torch.Generator().manual_seed(0)
     with explained(model) as net, torch.enable_grad():
-        noise = _noise(_blank(net, shape), SAMPLES, generator)
+        noise = _noise(blank(net, shape), SAMPLES, generator)
         maps = activations(net, conv_name(net, noise[:1], layer), noise.requires_grad_())
         if not maps.requires_grad:
             raise ValueError("no pixel moves a unit of this layer: no gradient leads to the images")
@@ -108,20 +109,12 @@ def stages(model, shape=FACE) -> list:
     ``FerCNN``'s are its four: ("conv1", "layer1.0") to ("conv4", "layer4.0").
     """
     with explained(model) as net:
-        called = calls(net, _blank(net, shape))
+        called = calls(net, blank(net, shape))
     used = [name for name, layer, *_ in called if isinstance(layer, nn.Conv2d)]
     used = list(dict.fromkeys(used))
     number = min(STAGES, len(used))
     places = [round(k * (len(used) - 1) / max(number - 1, 1)) for k in range(number)]
     return [(f"conv{place + 1}", used[place]) for place in places]
-
-
-def _blank(net, shape):
-    """One image of zeros in the network's precision, on its device."""
-    weight = next(net.parameters(), None)
-    if weight is None:
-        raise ValueError("the model has no weights, so no layer to look into")
-    return weight.new_zeros(1, *shape)
 
 
 def _noise(like, number, generator):
@@ -144,7 +137,7 @@ def field_arithmetic(model, layer=None, shape=FACE) -> tuple:
     branches meet, the widest counts (Araujo et al. 2019, Distill).
     """
     with explained(model) as net:
-        image = _blank(net, shape)
+        image = blank(net, shape)
         name = conv_name(net, image, layer)
         known = [(image, (1, 1, 0))]  # maps, each with the field of its units
         for called, module, given, output in calls(net, image):
@@ -292,7 +285,7 @@ class FreePixels:
     Its code is the picture itself; every pixel goes by the same amount.
     """
 
-    bounds: tuple = (0.0, 1.0)
+    bounds: tuple
 
     def __post_init__(self):
         _check_bounds(self.bounds)
@@ -321,13 +314,13 @@ class PowerSpectrum:
 
     mean: torch.Tensor  # (channels, height, width)
     amplitude: torch.Tensor  # (channels, height, width): standard deviation of each wave
-    bounds: tuple = (0.0, 1.0)
+    bounds: tuple  # darkest, brightest
 
     def __post_init__(self):
         _check_bounds(self.bounds)
 
     @classmethod
-    def of(cls, crops, bounds=(0.0, 1.0)):
+    def of(cls, crops, bounds):
         check_images(crops)
         if len(crops) < 2:
             raise ValueError(f"a spectrum needs 2 crops or more, got {len(crops)}")
@@ -379,23 +372,23 @@ class Optima(NamedTuple):
     activation: torch.Tensor
 
 
-def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -> Optima:
+def maximise(model, layer=None, filters=None, *, prior, shape=FACE, **climb) -> Optima:
     """Pictures that drive each filter's activation as high (``sign=-1``: low) as they can.
 
-    ``prior``: which pictures are allowed (default ``FreePixels()``). Options of the climb:
-    ``sign`` (1), ``steps`` (128), ``seed`` (0).
+    ``prior``: which pictures are allowed, ``FreePixels`` or ``PowerSpectrum``, in the units that
+    the model expects. Options of the climb: ``sign`` (1), ``steps`` (128), ``seed`` (0).
 
-    Gradient ascent with momentum on the crop that a middle unit sees, all filters in one
-    batch; the best picture met on the way is kept. Pixels go by the momentum's sign, which on
-    ``FerCNN`` takes a quarter of the steps that Adam takes to the same activation. Each filter
-    begins from its own noise, whichever others are asked for.
+    Gradient ascent with momentum on the crop that a middle unit sees; the best picture met on the
+    way is kept. ``FreePixels`` goes by the momentum's sign, which on ``FerCNN`` takes a quarter of
+    the steps that Adam takes to the same activation. Each filter begins from its own noise,
+    whichever others are asked for.
     """
-    field, prior = receptive_field(model, layer, shape), prior or FreePixels()
+    field = receptive_field(model, layer, shape)
     with explained(model) as net:
-        blank = _blank(net, shape)
-        name = conv_name(net, blank, layer)
+        face = blank(net, shape)
+        name = conv_name(net, face, layer)
         which = _chosen(filters, net.get_submodule(name).out_channels)
-        crop = blank.new_zeros(1, shape[0], *field.size)
+        crop = face.new_zeros(1, shape[0], *field.size)
 
         def in_a_face(crops):
             return _within_a_face(net, name, field, shape, crops)
@@ -403,13 +396,13 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
         noise = _noise(crop, 2, torch.Generator().manual_seed(0))
         with torch.no_grad():
             wanted = in_a_face(noise)
-        with explained(model) as unpadded:
-            for module in unpadded.modules():
+        with explained(model):  # the same network once more, its padding put back on exit
+            for module in net.modules():
                 if hasattr(module, "padding"):
                     module.padding = (0, 0)
 
             def alone(crops):
-                return activations(unpadded, name, crops).flatten(1)
+                return activations(net, name, crops).flatten(1)
 
             # without padding a crop gives this one unit, for a third of the work
             if _gives(alone, noise, wanted):
@@ -417,12 +410,12 @@ def maximise(model, layer=None, filters=None, prior=None, shape=FACE, **climb) -
         return _climb(in_a_face, which, crop, prior, **climb)
 
 
-def maximise_logits(model, classes=None, prior=None, shape=FACE, **climb) -> Optima:
+def maximise_logits(model, classes=None, *, prior, shape=FACE, **climb) -> Optima:
     """The same for whole faces and the network's outputs. They need not look like any face."""
     with explained(model) as net:
-        blank = _blank(net, shape)
-        which = _chosen(classes, net(blank).shape[1])
-        return _climb(net, which, blank, prior or FreePixels(), **climb)
+        face = blank(net, shape)
+        which = _chosen(classes, net(face).shape[1])
+        return _climb(net, which, face, prior, **climb)
 
 
 def _gives(score, crops, wanted):

@@ -4,6 +4,7 @@
 gradients and in the memory layout that is quickest. What it holds is put back on the way out,
 also after an exception. Ask it, hang hooks on it and take them off again.
 
+- ``blank``         an image of zeros to ask it about
 - ``check_images``  ValueError for images that no network can be asked about
 - ``check_target``  the classes asked for, one for each image;  ``own_logits``: their logits
 - ``conv_name``     the name of a convolution, checked, or found
@@ -25,6 +26,7 @@ from numbers import Integral
 import torch
 from torch import nn
 
+FACE = (1, 48, 48)  # channels, height, width
 ONE_AT_A_TIME = threading.RLock()  # two threads must not put back what the other has lent
 
 
@@ -38,12 +40,12 @@ def explained(model):
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
-    net = getattr(model, "_orig_mod", model)  # what torch.compile was given
-    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
-        raise ValueError("TorchScript hides its layers: give the nn.Module that it was made from")
     if torch.is_inference_mode_enabled():
         raise ValueError("no gradient can be asked for here: leave torch.inference_mode first")
     with ONE_AT_A_TIME:
+        net = getattr(model, "_orig_mod", model)  # what torch.compile was given
+        if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
+            raise ValueError("TorchScript hides its layers: give the nn.Module behind it")
         lent = [(vars(module), dict(vars(module))) for module in net.modules()]
         try:
             for state, kept in lent:
@@ -91,6 +93,14 @@ def _careful_forward(net, forward, images):
         raise ValueError(
             f"the model refuses images of shape {tuple(images.shape)}: {said}"
         ) from error
+
+
+def blank(net, shape=FACE):
+    """One image of zeros, (1, channels, height, width), in the network's precision and place."""
+    weight = next(net.parameters(), None)
+    if weight is None:
+        raise ValueError("the model has no weights, so no layer to look into")
+    return weight.new_zeros(1, *shape)
 
 
 def check_images(images):

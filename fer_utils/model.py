@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fer_utils.inspection import calls, explained
+from fer_utils.inspection import blank, calls, explained
 
 SLOPE = 0.05  # LeakyReLU's, below zero
 
@@ -139,9 +139,9 @@ def layers(model: nn.Module) -> list[dict]:
         ``macs``: multiply-adds for one face (convolutions and linear layers; the rest is below
         one per cent). Layers that take or return no tensor are left out.
     """
-    rows, face = [], next(model.parameters()).new_zeros(1, 1, 48, 48)
+    rows = []
     with explained(model) as net:
-        record = calls(net, face)
+        record = calls(net, blank(net))
     for name, module, given, output in record:
         if not (isinstance(given, Tensor) and isinstance(output, Tensor)):
             continue

@@ -52,7 +52,7 @@ def gradient(model, images, target):
     """∂ logit / ∂ pixel."""
     with explained(model) as net:
         target = check_target(images, target)
-        return torch.cat([_gradient(net, x, t) for x, t in chunks(images, target)])
+        return torch.cat([_gradient(net, x, t) for x, t in _chunks(images, target)])
 
 
 def gradient_times_input(model, images, target):
@@ -81,7 +81,7 @@ def smoothgrad(model, images, target, samples=50, noise=0.15, generator=None):
     weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
     with explained(model) as net:
         target = check_target(images, target)
-        parts = chunks(images.detach(), target)
+        parts = _chunks(images.detach(), target)
         return torch.cat([_mean_gradient(net, noisy(x), t, weights) for x, t in parts])
 
 
@@ -102,7 +102,7 @@ def integrated_gradients(model, images, target, steps=50, baseline=0):
     with explained(model) as net:
         target = check_target(images, target)
         start = like(baseline, images, "baseline")
-        parts = chunks(images.detach(), start, target)
+        parts = _chunks(images.detach(), start, target)
         means = [_mean_gradient(net, line(x, x0), t, weights / 2) for x, x0, t in parts]
         return torch.cat(means) * (images.detach() - start)
 
@@ -114,7 +114,7 @@ def completeness_error(model, images, target, maps, baseline=0):
         start = like(baseline, images, "baseline")
         gain = [
             own_logits(net(x), t) - own_logits(net(x0), t)
-            for x, x0, t in chunks(images, start, target)
+            for x, x0, t in _chunks(images, start, target)
         ]
         return maps.flatten(1).sum(1) - torch.cat(gain)
 
@@ -143,7 +143,7 @@ def guided_backprop(model, images, target):
     """
     with explained(model) as net:
         target = check_target(images, target)
-        return torch.cat([_gradient(net, x, t, guide=True) for x, t in chunks(images, target)])
+        return torch.cat([_gradient(net, x, t, guide=True) for x, t in _chunks(images, target)])
 
 
 def blurred(images):
@@ -159,7 +159,7 @@ def blurred(images):
 
 
 def occlusion(model, images, target, size=8, stride=4, fill=0):
-    """Mean loss of the logit over the windows that cover a pixel.
+    """Mean fall of the logit over the windows that cover a pixel.
 
     A window of ``size`` × ``size`` moves by ``stride`` and puts ``fill`` (a number, or a
     tensor that broadcasts to ``images``) over the face; the last one is cut at the border.
@@ -171,11 +171,11 @@ def occlusion(model, images, target, size=8, stride=4, fill=0):
         cover = like(fill, images, "fill")
         down, across = (_windows(length, size, stride) for length in images.shape[2:])
         boxes = [(..., rows, columns) for rows in down for columns in across]
-        full = torch.cat([own_logits(net(x), t) for x, t in chunks(images, target)])
+        full = torch.cat([own_logits(net(x), t) for x, t in _chunks(images, target)])
         chain = _checked_chain(net, images[:1], cover[:1], boxes) if len(images) >= FEW else []
         step = chunk_size(images) * (4 if chain else 1)  # a cone's maps are small
         maps, count = torch.zeros_like(images), torch.zeros_like(images[:1])
-        for x, over, t, before, drops in chunks(images, cover, target, full, maps, step=step):
+        for x, over, t, before, drops in _chunks(images, cover, target, full, maps, step=step):
             for box, after in zip(boxes, _covered(net, chain, x, over, boxes), strict=True):
                 drops[box] += (before - own_logits(after, t)).view(-1, 1, 1, 1)
         for box in boxes:
@@ -355,9 +355,9 @@ def _guide(root):
 
 
 def _mean_gradient(net, points, target, weights):
-    """Σ weight × gradient: ``points(slice)`` gives some of each face's points.
+    """Σ weight × gradient at a face's points: ``points(slice)`` makes some of them as needed.
 
-    Their shape is (number, batch, channels, height, width); they are made as they are needed.
+    What it gives is (some, batch, channels, height, width); ``weights`` (all of them,).
     """
     total = 0
     at_once = max(1, chunk_size(target) // len(target))
@@ -380,7 +380,7 @@ def _cam(model, images, target, layer, weigh):
             return kept[-1].clone()
 
         with watched(net, [name], keep, kept):
-            for x, t in chunks(images.detach(), target):
+            for x, t in _chunks(images.detach(), target):
                 kept.clear()
                 with torch.enable_grad():
                     chosen = own_logits(net(x), t).sum()
@@ -397,7 +397,7 @@ def _cam(model, images, target, layer, weigh):
     return torch.cat(maps)
 
 
-def chunks(*tensors, step=None):
+def _chunks(*tensors, step=None):
     """The tensors, cut alike into ``step`` rows, by default as many as one pass takes."""
     step = step or chunk_size(tensors[0])
     return zip(*(tensor.split(step) for tensor in tensors), strict=True)

@@ -410,8 +410,8 @@ def test_a_class_without_faces_is_not_among_the_others():
 
 
 def test_agreement_of_maps_is_pearsons_r():
-    a = np.arange(8.0).reshape(2, 2, 2)
-    flat = np.stack([a[0], np.zeros((2, 2))])
+    a = np.arange(6.0).reshape(2, 1, 3)
+    flat = np.stack([a[0], np.full((1, 3), 0.1)])  # whose mean is not quite 0.1
     assert evaluation.map_agreement(a, -a) == pytest.approx([-1, -1])
     assert np.isnan(evaluation.map_agreement(a, flat)[1])
 
@@ -439,3 +439,5 @@ def test_a_method_that_a_network_does_not_allow_is_left_out():
     assert evaluation.applicable(names, plain, x) == ["gradient", "Grad-CAM"]
     plain[1] = nn.ReLU()
     assert evaluation.applicable(names, plain, x) == names
+    with pytest.raises(ValueError, match="must be finite"):  # of the images, not of a method
+        evaluation.applicable(names, plain, x * torch.nan)

@@ -15,6 +15,7 @@ from fer_utils.model import FerCNN, FerResNet
 
 SIZE = 16
 SHAPE = (1, SIZE, SIZE)
+FREE = filters.FreePixels((0.0, 1.0))
 
 
 def seeded(make, seed=0):
@@ -248,7 +249,7 @@ def test_of_all_the_pictures_of_a_climb_the_best_is_kept():
 
     code = torch.randn(2, 1, 4, 4)
     column = torch.zeros(2, dtype=torch.int64)
-    pictures, best = filters._climb_chunk(wave, code, column, filters.FreePixels(), 1, 20)
+    pictures, best = filters._climb_chunk(wave, code, column, FREE, 1, 20)
     values = torch.cat(seen, 1)
     assert torch.equal(best, values.amax(1)) and (best > values[:, -1]).any()
     assert torch.equal(best, wave(pictures)[:, 0])
@@ -259,7 +260,7 @@ def test_any_network_is_answered_and_left_alone(other):
     x, before = faces(9, shape), copy.deepcopy(model.state_dict())
     model.train()
     unit = filters.receptive_field(model, layer, shape).middle[0]
-    optima = filters.maximise(model, layer, [0, 3], steps=12, shape=shape)
+    optima = filters.maximise(model, layer, [0, 3], steps=12, shape=shape, prior=FREE)
     strongest = filters.responses(model, layer, x).activation.amax(0)
     rows, columns = filters.receptive_field(model, layer, shape).box(unit)
     face = torch.zeros(2, *shape)
@@ -278,7 +279,7 @@ def test_without_padding_a_crop_gives_the_middle_unit(more):
         nn.Conv2d(1, 4, 3, padding="same"), nn.LeakyReLU(0.05), nn.BatchNorm2d(4),
         nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, **more), nn.Flatten(), nn.Linear(384, 5),
     ))  # fmt: skip
-    optima = filters.maximise(model, "4", steps=5, shape=SHAPE)
+    optima = filters.maximise(model, "4", steps=5, shape=SHAPE, prior=FREE)
     field = filters.receptive_field(model, "4", SHAPE)
     rows, columns = field.box(unit := field.middle[0])
     face = torch.zeros(6, *SHAPE)
@@ -315,14 +316,16 @@ def test_a_linear_filters_spectrum_optimum_is_the_longest_code_along_it():
 
 def test_optima_go_beyond_the_data_in_both_directions(small):
     found = filters.responses(small, "4", faces(200))
-    high, low = (filters.maximise(small, "4", sign=sign, shape=SHAPE) for sign in (1, -1))
+    high, low = (
+        filters.maximise(small, "4", sign=sign, shape=SHAPE, prior=FREE) for sign in (1, -1)
+    )
     assert high.pictures.shape == (6, 1, 8, 8)
     assert high.pictures.min() >= 0 and high.pictures.max() <= 1
     assert (high.activation >= found.activation.amax(0)).all()
     assert (low.activation <= found.activation.amin(0)).all()
     again = filters.activation(small, "4", high.pictures, SHAPE).diagonal()
     assert torch.allclose(again, high.activation, atol=1e-6)
-    outputs = filters.maximise_logits(small, [0, 4], shape=SHAPE)
+    outputs = filters.maximise_logits(small, [0, 4], shape=SHAPE, prior=FREE)
     assert outputs.pictures.shape == (2, 1, SIZE, SIZE)
     with torch.no_grad():
         assert (outputs.activation > small(faces(200))[:, [0, 4]].amax(0)).all()
@@ -331,17 +334,17 @@ def test_optima_go_beyond_the_data_in_both_directions(small):
 
 
 def test_optima_repeat_from_their_seed_whatever_else_is_asked_for(small):
-    every = filters.maximise(small, "4", steps=40, shape=SHAPE)
-    single = filters.maximise(small, "4", np.int64(4), steps=np.int64(40), shape=SHAPE)
+    every = filters.maximise(small, "4", steps=40, shape=SHAPE, prior=FREE)
+    single = filters.maximise(small, "4", np.int64(4), steps=np.int64(40), shape=SHAPE, prior=FREE)
     assert torch.allclose(single.activation, every.activation[[4]], rtol=1e-4)
-    some = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE)
+    some = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE, prior=FREE)
     assert torch.allclose(some.activation, every.activation[[4, 1]], rtol=1e-4)
-    again = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE)
+    again = filters.maximise(small, "4", [4, 1], steps=40, shape=SHAPE, prior=FREE)
     assert torch.equal(again.pictures, some.pictures)
-    other = filters.maximise(small, "4", [4, 1], steps=40, seed=1, shape=SHAPE)
+    other = filters.maximise(small, "4", [4, 1], steps=40, seed=1, shape=SHAPE, prior=FREE)
     assert not torch.equal(other.pictures, some.pictures)
     state = torch.get_rng_state()
-    filters.maximise(small, "4", [0], steps=1, shape=SHAPE)
+    filters.maximise(small, "4", [0], steps=1, shape=SHAPE, prior=FREE)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -349,12 +352,12 @@ def test_the_power_spectrum_prior_keeps_the_crops_spectrum_and_size(small):
     """Smooth crops make smooth optima; a prior fitted on its own crops finds them typical."""
     rough = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     crops = 0.5 + 0.2 * F.avg_pool2d(F.pad(rough, (2, 2, 2, 2)), 5, 1) * 5
-    prior = filters.PowerSpectrum.of(crops)
+    prior = filters.PowerSpectrum.of(crops, (0, 1))
     white = torch.randn(4000, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     variance = (prior.picture(white) - prior.mean).square().mean()
     assert abs(variance / (crops - crops.mean(0)).square().mean() - 1) < 0.1  # bounds clip a little
     smooth = filters.maximise(small, "4", prior=prior, steps=80, shape=SHAPE)
-    free = filters.maximise(small, "4", steps=80, shape=SHAPE)
+    free = filters.maximise(small, "4", steps=80, shape=SHAPE, prior=FREE)
 
     def roughness(x):
         return x.diff(dim=-1).square().mean() / x.var(dim=(-1, -2)).mean()
@@ -413,18 +416,19 @@ def test_ablation_is_what_zeroing_the_filter_by_hand_does(small, other):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: filters.maximise(m, "3", shape=SHAPE), "MaxPool2d, not Conv2d"),
-        (lambda m, x: filters.maximise(m, "4", [6], shape=SHAPE), "no filter 6: there are 0 to 5"),
-        (lambda m, x: filters.maximise(m, "4", sign=2, shape=SHAPE), "sign must be 1"),
+        (lambda m, x: filters.maximise(m, "3", shape=SHAPE, prior=FREE), "MaxPool2d, not Conv2d"),
+        (lambda m, x: filters.maximise(m, "4", [6], shape=SHAPE, prior=FREE),
+         "no filter 6: there are 0 to 5"),
+        (lambda m, x: filters.maximise(m, "4", sign=2, shape=SHAPE, prior=FREE), "sign must be 1"),
         (lambda m, x: filters.FreePixels((1, 1)), "bounds must be"),
-        (lambda m, x: filters.PowerSpectrum.of(x[:1]), "2 crops or more"),
+        (lambda m, x: filters.PowerSpectrum.of(x[:1], (0, 1)), "2 crops or more"),
         (lambda m, x: filters.top_patches(m, "4", x, count=41), "count must be 1 to 40"),
         (lambda m, x: filters.top_patches(m, "4", x, which="best"), "strongest, median, weakest"),
         (lambda m, x: filters.responses(m, "4", x.repeat(1, 2, 1, 1)), "refuses images"),
         (lambda m, x: filters.ablation(m, "4", x, torch.arange(40)), "out of range"),
         (lambda m, x: filters.activation(m, "4", x, SHAPE), r"see \(1, 8, 8\), .*\(1, 16, 16\)"),
         (lambda m, x: filters.activation(m, "4", x[..., :1, :1], SHAPE), "crops"),
-        (lambda m, x: filters.maximise(m, "4", prior=filters.PowerSpectrum.of(x), shape=SHAPE),
+        (lambda m, x: filters.maximise(m, "4", prior=filters.PowerSpectrum.of(x, (0, 1)), shape=SHAPE),
          r"crops of \(1, 16, 16\), .* asked for is \(1, 8, 8\)"),
         (lambda m, x: filters.stages(nn.Flatten(), SHAPE), "no weights"),
     ],

@@ -78,6 +78,11 @@ def test_a_block_is_convolution_activation_norm_pool_in_this_order():
     assert activation.negative_slope == 0.05 and pool.kernel_size == 2
 
 
+def test_a_network_without_weights_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="the model has no weights"):
+        layers(torch.nn.Flatten())
+
+
 def test_layers_leaves_the_model_as_it_was():
     model = FerCNN().train()
     layers(model)

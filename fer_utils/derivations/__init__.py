@@ -1,10 +1,11 @@
 """The mathematics of chapter 6: shapes by counting, gradients by hand.
 
-Every backward function has the same contract::
+Every layer's backward function has the same contract::
 
     dy      gradient of a scalar loss at the layer's output, shape of that output
     x, …    what the forward pass was given
-    return  gradients in the order of the inputs, each with its input's shape: (dx, …)
+    return  dx; for a layer with weights the gradients in the order of its inputs: (dx, dW, …)
+            each with its input's shape
 
 They are written in differentiable torch operations on x itself, never on a saved
 intermediate, so they can be differentiated once more. Nothing in them calls autograd.

@@ -34,7 +34,7 @@ def softmax_cross_entropy_grad(logits, targets, label_smoothing=0.0, temperature
 def softmax_cross_entropy_hessian(logits, temperature=1.0):
     """(b, k, k): (diag ŷ − ŷŷᵀ)/T² for targets that sum to 1; Σy times that for others.
 
-    Never negative, so the loss is convex in the logits, where Σy ≥ 0.
+    Positive semidefinite where Σy ≥ 0, so that the loss is convex in the logits.
     """
     predicted = log_softmax(logits / temperature).exp()
     outer = predicted[:, :, None] * predicted[:, None, :]

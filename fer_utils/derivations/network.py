@@ -19,7 +19,8 @@ from fer_utils.derivations.normalisation import batchnorm_backward, batchnorm_ev
 
 KNOWN = (
     "Conv2d (groups 1, zeros around), Linear, BatchNorm, ReLU, LeakyReLU, SiLU, MaxPool2d and "
-    "AvgPool2d (no ceil_mode), AdaptiveAvgPool2d to a divisor, Flatten, Dropout in eval mode"
+    "AvgPool2d (no ceil_mode), AdaptiveAvgPool2d to a divisor, Flatten, Identity, Dropout in "
+    "eval mode"
 )
 
 

@@ -137,17 +137,18 @@ def bounds(run: Run) -> tuple[float, float]:
     return (0 - scale["mean"]) / scale["sd"], (1 - scale["mean"]) / scale["sd"]
 
 
-def _priors(run: Run, pixels, box) -> dict:
+def priors(run: Run, pixels, box) -> dict:
+    """What optima may look like: any picture, or one with the spectrum of the faces' ``box``."""
     spectrum = filters.PowerSpectrum.of(pixels[:, :, *box], bounds(run))
     return {"free": filters.FreePixels(bounds(run)), "spectrum": spectrum}
 
 
 def _pictures(run: Run, pixels, found, steps: int) -> dict:
     model, scale, arrays = run.model(), run.config["scale"], {}
-    priors = _priors(run, pixels, found.field.box(found.field.middle[0]))
-    for kind, prior in priors.items():
+    allowed = priors(run, pixels, found.field.box(found.field.middle[0]))
+    for kind, prior in allowed.items():
         arrays[kind] = filters.maximise(model, prior=prior, steps=steps).pictures
-    lowest = filters.maximise(model, prior=priors["spectrum"], sign=-1, steps=steps)
+    lowest = filters.maximise(model, prior=allowed["spectrum"], sign=-1, steps=steps)
     arrays["negative"] = lowest.pictures
     count = min(STRONGEST, max(1, len(pixels) // 10))
     strongest = filters.top_patches(model, None, pixels, count=count, found=found)
@@ -189,8 +190,8 @@ def _early(run: Run, pixels, steps: int) -> dict:
         real = found.activation[:, which].numpy()
         median, strongest = np.median(real, 0), real.max(0)
         reached = []
-        for prior in _priors(run, pixels, found.field.box(found.field.middle[0])).values():
-            optima = filters.maximise(model, layer, which, prior, steps=steps)
+        for prior in priors(run, pixels, found.field.box(found.field.middle[0])).values():
+            optima = filters.maximise(model, layer, which, prior=prior, steps=steps)
             arrays[label] = grey(optima.pictures, run.config["scale"])
             own = _own_activation(run, layer, which, arrays[label])
             reached.append(_between(own, median, strongest))
@@ -201,7 +202,7 @@ def _early(run: Run, pixels, steps: int) -> dict:
 def _outputs(run: Run, pixels, steps: int) -> dict:
     """The faces that drive each output furthest, and how far."""
     model = run.model()
-    prior = _priors(run, pixels, (slice(None), slice(None)))["spectrum"]
+    prior = priors(run, pixels, (slice(None), slice(None)))["spectrum"]
     optima = filters.maximise_logits(model, prior=prior, steps=steps)
     pictures = grey(optima.pictures, run.config["scale"])
     with torch.no_grad():

@@ -271,5 +271,5 @@ def draw(units, seed, index, preset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def per_face(values: np.ndarray) -> torch.Tensor:
-    """float32 (b, 1, 1), rounded as in ``draw_action_units``."""
+    """float32 (b, 1, 1), rounded to 1/65536 for the same reason as in ``draw_action_units``."""
     return torch.as_tensor((np.round(values * 65536.0) / 65536).astype(np.float32))[:, None, None]
