@@ -215,6 +215,7 @@ def test_tables_and_choices_by_hand():
     assert table["missed by"].tolist() == ["Angry", "Angry", "Happy", "Happy"]
     assert table["selective"].tolist() == [True, False, False, True]
     assert cards.closer(card) == [3, 0]  # 3 is the most tuned to both, and taken once
+    assert cards.closer({"tuning": card["tuning"][3:]}) == [0, 0]  # there is no other
     assert cards.sheet_order(card).tolist() == [1, 2, 3, 0]
     rows = cards.by_class(card, classes, most=2)
     assert rows.loc["Angry", "most tuned"] == "3, 1"

@@ -249,7 +249,7 @@ def test_controls_never_ask_the_network(scored):
 # -- further networks ---------------------------------------------------------------------------
 
 
-def test_a_network_of_another_seed_differs_in_the_seed_alone(small, quick_methods):
+def test_a_network_of_another_seed_differs_in_the_seed_alone(small, quick_methods, capsys):
     assert truth.trained(small, "seed-1") is None and truth.with_seeds(small) == [small]
     made = truth.make(small, "seed-1")
     ours, theirs = small.config, made.config
@@ -261,6 +261,10 @@ def test_a_network_of_another_seed_differs_in_the_seed_alone(small, quick_method
         assert np.array_equal(value, again[key], equal_nan=value.dtype.kind == "f"), key
     assert two["values"].shape[0] == 2 and two["seeds"].tolist() == [5, 6]
     assert not np.array_equal(two["untrained"][0, 0], two["untrained"][1, 0]), "own random network"
+    small.store("scores", two)
+    assert main(["small", "scores"]) == 0 and small.read("scores")["seeds"].tolist() == [5, 6]
+    assert "kept as it is: its networks are not here: seed-2" in capsys.readouterr().out
+    (small.path / "precomputed" / "scores.npz").unlink()
 
     config = {**theirs, "recipe": {**theirs["recipe"], "batch": 16}}
     runs.write_json(made.path / "config.json", config)

@@ -16,7 +16,7 @@ from conftest import ROOT
 from networks import Flattening
 
 from fer_utils import data, runs, train
-from fer_utils.model import FerCNN
+from fer_utils.model import FerCNN, FerResNet
 from fer_utils.train import Recipe, TrainingError, pipeline
 from fer_utils.train import __main__ as command
 from fer_utils.train import recipe as recipes
@@ -29,9 +29,9 @@ SYNTHETIC = {"kind": "synthetic", "n": 210, "seed": 3, "preset": "default"}
 FILES = {"config.json", "history.csv", "predictions.npz", "metrics.json", "model.safetensors"}
 
 
-def fitted(faces, recipe=TINY, **more):
+def fitted(faces, recipe=TINY, network=FerCNN, **more):
     torch.manual_seed(recipe.seed)
-    model = FerCNN()
+    model = network()
     history = train.fit(model, faces, recipe, SCALE, **more)
     return model, [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
@@ -49,10 +49,14 @@ class Killed(Exception):
 
 @pytest.mark.whole
 @pytest.mark.parametrize(
-    "recipe", [replace(TINY, optimiser="adam", learning_rate=1e-3), replace(TINY, ema=0.9)]
+    ("recipe", "network"),
+    [
+        (replace(TINY, optimiser="adam", learning_rate=1e-3), FerCNN),
+        (replace(TINY, ema=0.9), FerResNet),  # which drops out
+    ],
 )
-def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
-    whole = fitted(few_faces, recipe)
+def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe, network):
+    whole = fitted(few_faces, recipe, network)
 
     def stop(event):
         if event["epoch"] == 2 and "step" in event:
@@ -60,8 +64,8 @@ def test_a_stopped_fit_ends_with_the_same_weights(few_faces, tmp_path, recipe):
 
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Killed):
-        fitted(few_faces, recipe, checkpoint=path, progress=stop)
-    resumed = fitted(few_faces, recipe, checkpoint=path)
+        fitted(few_faces, recipe, network, checkpoint=path, progress=stop)
+    resumed = fitted(few_faces, recipe, network, checkpoint=path)
     assert resumed[1] == whole[1] and same_weights(resumed[0], whole[0])
 
 
@@ -73,6 +77,7 @@ def test_what_was_begun_with_something_else_does_not_go_on(few_faces, tmp_path):
     changed = replace(recipe, epochs=2, learning_rate=0.02)
     for other, recipe_now, more, says in (
         (few_faces, changed, {}, r"epochs \(1, now 2\), learning_rate \(0.1, now 0.02\); go on"),
+        (few_faces, recipe, {"each": print}, r"epochs to score \(False, now True\)"),
         (few_faces, recipe, {"precision": "bfloat16"}, r"precision \(float32, now bfloat16\)"),
         (few_faces[:203], recipe, {}, "faces; go on"),
         (replace(few_faces, split=moved), recipe, {}, "faces; go on"),
@@ -249,7 +254,7 @@ def test_rounded_probabilities_keep_the_answer():
 
 def add_entries(path, writer):
     for number in range(100):
-        pipeline.append_ledger(path, {"writer": writer, "number": number, "recipe": "x" * 500})
+        pipeline.append_ledger(path, [{"writer": writer, "number": number, "recipe": "x" * 500}])
 
 
 def test_two_writers_lose_no_line_of_the_ledger(tmp_path):
@@ -304,7 +309,7 @@ def test_what_is_known_of_the_faces_and_how_long_it_takes_is_said(runs_folder, f
     faces = replace(few_faces[few_faces.labels != 1], notes=("numbers read as 0=Angry",))
     recipe = Recipe(epochs=2, batch=32)
     run = train.make_run("a", faces, recipe, {"kind": "fer2013"}, precision="float32",
-                         progress=train.progress_line(recipe, 100))  # fmt: skip
+                         progress=train.progress_line(recipe))  # fmt: skip
     said = capsys.readouterr().err.splitlines()
     counts = {line.split()[0]: line.split()[1:] for line in said}
     angry = faces.split[faces.labels == 0]
@@ -315,13 +320,16 @@ def test_what_is_known_of_the_faces_and_how_long_it_takes_is_said(runs_folder, f
     assert re.fullmatch(r"about \d+\.\d min to the end of epoch 2", said[-2])
 
 
-def test_the_estimate_is_that_of_the_steps_done(capsys, monkeypatch):
+def test_the_estimate_is_that_of_the_steps_done(few_faces, capsys, monkeypatch):
     clock = iter((100.0, 103.0))
     monkeypatch.setattr(train.progress.time, "perf_counter", lambda: next(clock))
-    show = train.progress_line(Recipe(epochs=10), 1000)
+    show = train.progress_line(Recipe(epochs=10))
+    split = np.where(np.arange(len(few_faces)) < 100, "Training", "PublicTest")
+    show({"faces": replace(few_faces, split=split)})
+    capsys.readouterr()
     for step in (16, 32):
         show({"epoch": 1, "step": step, "steps": 160, "loss": 1.0})
-    # 100 faces in 3 s, and 9,900 faces to go from the first look on
+    # 10 faces in 3 s, and 990 faces to go from the first look on
     assert capsys.readouterr().err.strip() == "about 5.0 min to the end of epoch 10"
 
 

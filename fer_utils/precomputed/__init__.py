@@ -81,9 +81,10 @@ def missing(path: Path, further: bool = False) -> list[str]:
 
 
 def result(run: Run, name: str) -> dict[str, np.ndarray] | None:
-    """A result by name: read, or made and stored where the run lacks it; None: no votes here.
+    """A result by name: read, or made and stored where the run lacks it.
 
-    RunError where the run lacks it and its faces are not at hand.
+    None for votes that are neither stored nor at hand; RunError for another result that the run
+    lacks while its faces are not at hand.
     """
     if name not in RESULTS:
         raise ValueError(f"no result {name!r} (have: {', '.join(RESULTS)})")

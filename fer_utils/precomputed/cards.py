@@ -318,9 +318,11 @@ def sheet_order(card: dict) -> np.ndarray:
 
 
 def closer(card: dict) -> list[int]:
-    """For each class the filter most tuned to it, no filter twice."""
-    tuning, picked = _ranked(card["tuning"]), []
-    for k in range(tuning.shape[1]):
+    """For each class the filter most tuned to it, none twice before all have had their turn."""
+    picked = []
+    for k in range(card["tuning"].shape[1]):
+        if k % len(card["tuning"]) == 0:
+            tuning = _ranked(card["tuning"])
         picked.append(int(tuning[:, k].argmax()))
         tuning[picked[-1]] = -np.inf
     return picked

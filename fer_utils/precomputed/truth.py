@@ -74,11 +74,12 @@ def make(run: Run, name: str) -> Run:
     settings, source = described(run, name)
     recipe = train.Recipe(**settings)
     faces = synthetic.faces(source["n"], source["seed"], source["preset"])
-    return train.make_run(
-        run.path.name, runs.relabel(faces, run.classes), recipe, source, variant=name,
-        device=run.config["device"], precision=run.config["precision"], network=run.network(),
-        progress=train.progress_line(recipe, run.config["data"]["faces"]["Training"]),
-    )  # fmt: skip
+    with train.exclusive_lock(runs.run_path(run.path.name, name)):
+        return train.make_run(
+            run.path.name, runs.relabel(faces, run.classes), recipe, source, variant=name,
+            device=run.config["device"], precision=run.config["precision"],
+            network=run.network(), progress=train.progress_line(recipe),
+        )  # fmt: skip
 
 
 # -- scores -------------------------------------------------------------------------------------

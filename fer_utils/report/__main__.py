@@ -78,9 +78,10 @@ def whole_reference(network: str) -> str:
     file, _, name = network.rpartition(":")
     if not file:
         return network
-    if not Path(file).is_file():
+    path = Path(file).expanduser()
+    if not path.is_file():
         raise ReportError(f"--network {network}: no file {file}; expected FILE.py:Class")
-    return f"{Path(file).resolve()}:{name}"
+    return f"{path.resolve()}:{name}"
 
 
 def make(options: argparse.Namespace, root: Path, chapters: list[Path], folder: Path) -> int:

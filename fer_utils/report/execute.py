@@ -40,7 +40,7 @@ def execute(chapters: list[Path], folder: Path, options) -> Iterator[Path]:
             yield from pool.imap_unordered(one, chapters)
     finally:
         for running in (folder / "notebooks").glob("*.running.ipynb"):
-            running.unlink()
+            running.unlink(missing_ok=True)
 
 
 def execute_one(chapter: Path, folder: Path, options) -> Path:

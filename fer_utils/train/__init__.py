@@ -11,7 +11,7 @@ the report.
 """
 
 from fer_utils.train.loop import best_precision, evaluate, fit, to_device
-from fer_utils.train.pipeline import make_run, score
+from fer_utils.train.pipeline import exclusive_lock, make_run, score
 from fer_utils.train.progress import progress_line
 from fer_utils.train.recipe import (
     EPOCHS_SYNTHETIC,

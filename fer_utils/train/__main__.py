@@ -105,11 +105,10 @@ def train(args: argparse.Namespace) -> None:
         with distributed.joined(args.device) as device:
             faces, source = chosen_faces(args)
             first = distributed.rank() == 0
-            number = int((faces.split == "Training").sum())
             with exclusive_lock(path) if first else nullcontext():
                 run = make_run(
                     args.run, faces, recipe, source, args.variant, device, private,
-                    progress_line(recipe, number) if first else None,
+                    progress_line(recipe) if first else None,
                     args.precision, args.score_epochs, network,
                 )  # fmt: skip
     except (MemoryError, torch.OutOfMemoryError):

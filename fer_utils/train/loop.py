@@ -2,7 +2,7 @@
 
 What makes it fast: the uint8 faces stay on the device, augmentation works on whole batches, and
 memory is kept between steps. What makes it exact: whatever is random in an epoch (order,
-augmentation) is drawn from (seed, epoch) alone, so a run that was killed goes on from its last
+augmentation, dropout) is drawn from (seed, epoch) alone, so a run that was killed goes on from its last
 epoch as if nothing had happened.
 """
 
@@ -80,6 +80,7 @@ def fit(
     begun = {
         **asdict(recipe), "faces": fingerprint(faces), "classes": list(faces.classes),
         "precision": precision, "processes": distributed.count(), "network file": network_checksum,
+        "epochs to score": each is not None,
     }  # fmt: skip
     history = load_checkpoint(checkpoint, begun, parts) if checkpoint else []
     distributed.check(recipe.batch, len(history))
@@ -90,6 +91,9 @@ def fit(
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
         order, random = epoch_rng(len(labels), recipe, epoch)
+        torch.manual_seed(
+            1_000_003 * recipe.seed + distributed.count() * epoch + distributed.rank()
+        )
         network.train()
         for step in range(batches):
             rate = learning_rate(recipe, epoch - 1 + step / batches)

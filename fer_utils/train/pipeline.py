@@ -180,7 +180,7 @@ def score_run(
     described = config["data"]["checksum"], config["data"]["faces"]
     if described != (faces.checksum(), faces_by_split(faces)):
         raise TrainingError(f"{name!r} was trained on other faces (their checksum differs)")
-    splits = (PUBLIC, PRIVATE) if private else (PUBLIC,)
+    splits, seen = (PUBLIC, PRIVATE) if private else (PUBLIC,), []
 
     def score_stored(weights: str, predictions: str, title: str) -> dict:
         model = runs.load_weights(path / weights, network)
@@ -188,7 +188,7 @@ def score_run(
         runs.write_arrays(path / predictions, table)
         if PRIVATE in scores and config["data"]["kind"] != "synthetic":
             private = scores[PRIVATE]
-            append_ledger(runs.run_path(name) / runs.LEDGER, {
+            seen.append({
                 "date": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "commit": revision.commit(runs.ROOT)[0], "variant": title, "faces": private["n"],
                 "accuracy": f"{private['accuracy']:.4f}",
@@ -203,6 +203,8 @@ def score_run(
         about = f"{title}, epoch {number} ({epoch.replace('_', ' ')})"
         scores = score_stored(f"{epoch}.safetensors", f"predictions_{epoch}.npz", about)
         figures.setdefault("epochs", {})[epoch] = {"epoch": number, "metrics": scores}
+    if seen:
+        append_ledger(runs.run_path(name) / runs.LEDGER, seen)
     runs.write_json(path / "metrics.json", figures)
 
 
@@ -211,8 +213,8 @@ def score(
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Probabilities of every labelled face of some splits, and each split's figures, as in a run.
 
-    The probabilities are rounded before they are scored, so that the figures follow from
-    predictions.npz. ``accuracy_flip`` averages a face and its mirror image.
+    The probabilities are rounded before they are scored, so that all figures but one follow from
+    predictions.npz: ``accuracy_flip`` averages a face and its mirror image.
     """
     parts, scores = [], {}
     for split in splits:
@@ -242,12 +244,12 @@ def round_probabilities(p: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def append_ledger(ledger: Path, entry: dict) -> None:
-    """Add a line to the ledger: every scoring of PrivateTest ever made stays listed in it.
+def append_ledger(ledger: Path, entries: list[dict]) -> None:
+    """Add lines to the ledger: every scoring of PrivateTest ever made stays listed in it.
 
     To score the same stored weights again (``make verify``) tells nothing new and is not listed.
     """
     lock = ledger.parent.with_name(f".{ledger.parent.name}.ledger.lock")
     with FileLock(lock), open(ledger, "a", newline="", encoding="utf-8") as file:
-        line = pd.DataFrame([entry])
-        line.to_csv(file, index=False, header=not file.tell(), lineterminator="\n")
+        lines = pd.DataFrame(entries)
+        lines.to_csv(file, index=False, header=not file.tell(), lineterminator="\n")

@@ -8,18 +8,18 @@ import time
 from tqdm import tqdm
 
 from fer_utils import data
+from fer_utils.train.loop import labelled
 from fer_utils.train.recipe import Recipe
 
 
-def progress_line(recipe: Recipe, faces_per_epoch: int):
+def progress_line(recipe: Recipe):
     """A function for ``make_run``'s ``progress``.
 
     It says what is known of the faces, after a few steps how long the fit will take, then a line
     an epoch, and on a terminal a moving line. That is tqdm's: where a console cannot write its
     blocks it is made of ASCII.
     """
-    total = recipe.epochs * faces_per_epoch
-    bar, steps, seconds = None, [], []
+    bar, number, steps, seconds = None, 0, [], []
 
     def say(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
@@ -27,7 +27,8 @@ def progress_line(recipe: Recipe, faces_per_epoch: int):
 
     def after_step(event: dict) -> None:
         nonlocal bar
-        done = round((event["epoch"] - 1 + event["step"] / event["steps"]) * faces_per_epoch)
+        total = recipe.epochs * number
+        done = round((event["epoch"] - 1 + event["step"] / event["steps"]) * number)
         if bar is None:  # a fit that goes on begins here
             bar = tqdm(total=total, initial=done, unit=" faces", unit_scale=True, smoothing=0,
                        disable=None, leave=False)  # fmt: skip
@@ -47,13 +48,15 @@ def progress_line(recipe: Recipe, faces_per_epoch: int):
             f"epoch {row['epoch']:>3}/{recipe.epochs}  "
             f"training {row['train_loss']:.3f} nats {row['train_accuracy']:.1%}  "
             f"PublicTest {row['valid_loss']:.3f} nats {row['valid_accuracy']:.1%}  "
-            f"{faces_per_epoch / row['seconds']:,.0f} faces/s  "
+            f"{number / row['seconds']:,.0f} faces/s  "
             f"{minutes * (recipe.epochs - row['epoch']):.1f} of "
             f"{minutes * recipe.epochs:.1f} min left"
         )
 
     def show(event: dict) -> None:
+        nonlocal number
         if "faces" in event:
+            number = len(labelled(event["faces"].of("Training")))
             say("\n".join(data.summary_lines(event["faces"])))
         elif "step" in event:
             after_step(event)
