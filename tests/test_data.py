@@ -22,7 +22,7 @@ from PIL import Image
 from fer_utils import data
 from fer_utils.data import EMOTIONS, SPLITS, DataError, Faces, ferplus, load, names, tables
 from fer_utils.data.faces import OFFICIAL, digest
-from fer_utils.data.names import class_named, split_named
+from fer_utils.data.names import Given, class_named, meaning_of_numbers, split_named
 
 REAL, VOTES = os.environ.get("FER_DATA"), os.environ.get("FER_VOTES")
 SIZES = (8, 4, 3)
@@ -267,6 +267,11 @@ def test_images_train_and_validation_even_if_the_archive_holds_its_tree_twice(tm
     found = load(tmp_path)
     assert_same(found, in_folder_order(faces))
     assert "a folder holds 11 files again: read once" in found.notes
+    again = next(tmp_path.glob("images/images/train/*/*"))
+    Image.fromarray(np.full((48, 48), 7, np.uint8)).save(
+        again, "PNG"
+    )  # of one name, another picture
+    assert len(load(tmp_path)) == 12
 
 
 def test_kaggles_file_names_tell_the_two_splits_in_its_test_folder_and_no_more(tmp_path):
@@ -714,6 +719,20 @@ def test_without_a_writable_cache_folder_everything_works(cached, monkeypatch, t
     assert len(reads) == 4
 
 
+def test_a_split_or_numbering_that_is_assumed_is_noted(tmp_path):
+    (tmp_path / "dev").mkdir()
+    path = tmp_path / "dev" / "faces.csv"
+    path.write_bytes(csv_text(some_faces(), "emotion,pixels"))
+    found = load(path)
+    assert set(found.split) == {"PublicTest"}
+    assert f"read as PublicTest by the folder's name: {len(found)} faces" in found.notes
+    assert not meaning_of_numbers({"0": 1, "2": 1}, Given("x", tuple("abc")))[1]
+    for numbers, first, notes in ((("1", "2"), 0, ["numbers read as 0=a, 1=b, 2=c"]),
+                                  (("2", "3"), 1, [])):  # fmt: skip
+        meaning, told = meaning_of_numbers(dict.fromkeys(numbers, 1), Given("x", tuple("abc")))
+        assert (meaning[first], told) == ("a", notes)
+
+
 def test_the_cache_keeps_the_sets_read_last_and_nothing_else_is_removed(cached, monkeypatch):
     path, folder, reads = cached
     monkeypatch.setattr(data, "KEPT", 2)
@@ -723,7 +742,9 @@ def test_the_cache_keeps_the_sets_read_last_and_nothing_else_is_removed(cached, 
         (path.parent / name).write_bytes(csv_text(some_faces(k)))
         load(path.parent / name)
         time.sleep(0.02)
+        load(path.parent / "a")  # read again it stays
+        time.sleep(0.02)
     assert len(list(folder.glob("faces-*.npz"))) == 2 and (folder / "mine.npz").exists()
-    for name, times in (("b", 3), ("c", 3), ("a", 4)):
+    for name, times in (("a", 3), ("c", 3), ("b", 4)):
         load(path.parent / name)
         assert len(reads) == times

@@ -489,6 +489,14 @@ def test_scores_of_several_networks_are_the_mean_of_each_ones():
     assert found["accuracy"][2:] == pytest.approx((lo[0], hi[0]))
 
 
+def test_bounds_of_scores_stay_where_scores_can_be():
+    labels = np.arange(200) % 4
+    p = np.full((3, 200, 4), 1e-9) + np.eye(4)[labels]
+    p[2, :80] = np.roll(p[2, :80], 1, axis=1)  # two of three networks know all
+    found = metrics.crossed_scores(labels, p / p.sum(2, keepdims=True))
+    assert found["accuracy"][3] == 1 and found["kappa"][3] == 1 and found["nll"][2] == 0
+
+
 def test_scores_of_one_network_are_bootstrapped_over_faces_alone():
     labels, p = several(1, networks=1, n=400)
     found = metrics.crossed_scores(labels, p)

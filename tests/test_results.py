@@ -226,6 +226,10 @@ def test_an_ingredient_is_held_against_its_base_seed_by_seed(five):
         "of 0.10 nats). 0 of 2 changes of accuracy are beyond the spread of the seeds (t test, "
         "5 % each); of the others nothing can be said."
     )
+    gains = table.assign(change=[0, 3, -2], gap=[0.7, 0.1, 0.6])  # the largest change, either way
+    assert "most with *no decay* (+3.0 points), the gap with *no decay*" in (
+        results.describe_ablations(gains)
+    )
     add_short(five, "short-adam", 50, optimiser="adam", seed=0)
     add_short(five, "short-adam-seed-1", 60, optimiser="adam", seed=1)
     add_short(five, "short-adam-seed-2", 54, optimiser="adam", seed=2)
@@ -247,6 +251,12 @@ def test_a_history_is_summarised_by_where_it_turns_and_ends():
         ([1.5, 1.0, 1.2], [1.6, 1.4, 2.0], [0.3, 0.45, 0.5], "kept its loss"),  # it diverged
         ([1.9, 1.9, 1.9], [1.9, 1.9, 1.9], [0.2, 0.2, 0.2], "did not learn"),
         ([1.9, 1.5, 1.0], [1.9, 1.8, 1.7], [0.2, 0.25, 0.25], "did not learn"),
+        (
+            [0.6, 0.5, 0.4],
+            [0.45, 0.44, 0.43],
+            [0.8, 0.85, 0.85],
+            "kept its loss",
+        ),  # learned at once
     ],
 )
 def test_the_verdict_on_a_history_follows_its_rule(train, valid, accuracy, verdict):

@@ -87,6 +87,8 @@ def fetch(file: Path) -> Faces | None:
         with np.load(file, allow_pickle=False) as stored:
             arrays = [stored[name] for name in ("images", "labels", "split")]
             notes, classes = (tuple(stored[name].tolist()) for name in ("notes", "classes"))
+        with contextlib.suppress(OSError):  # of the sets kept, it is now the last read
+            os.utime(file)
         return Faces(*arrays, notes=notes, classes=classes)
     except Exception:  # a damaged file can fail in any way; all of them mean: read the source
         return None

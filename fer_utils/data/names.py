@@ -145,7 +145,8 @@ def splits(rows: list[Row], given: Given, otherwise: str) -> tuple[np.ndarray, l
     """The split of each row, ``otherwise`` where nothing tells it, and notes of those."""
     split = np.array([row.split or given.split or otherwise for row in rows])
     untold = Counter(row.folder for row in rows if not (row.split or given.split))
-    notes = []
+    by_name = 0 if not given.split else sum(not row.split for row in rows)
+    notes = [f"read as {given.split} by the folder's name: {by_name} faces"] if by_name else []
     for folder, count in untold.most_common(3):
         where = f"folder {shown(folder)} names no split" if folder else "nothing names a split"
         notes.append(f"{where}: {count} faces are read as {otherwise}")
@@ -175,8 +176,11 @@ def meaning_of_numbers(totals: dict[str, int], given: Given) -> tuple[dict, list
         return official, [f"FER2013 in another numbering, told by its counts and put right: {told}"]
     ends = min(count), max(count)
     if chosen:
-        first = 1 if ends == (1, len(chosen)) else 0
-        return dict(enumerate(chosen, first)), []
+        first = 1 if ends[0] > 0 and ends[1] == len(chosen) else 0
+        meaning = dict(enumerate(chosen, first))
+        told = ", ".join(f"{number}={name}" for number, name in meaning.items())
+        unsure = ends[0] > 0 and ends[1] < len(chosen)  # they may also begin at 1
+        return meaning, [f"numbers read as {told}"] if unsure else []
     if ends == (1, 7):
         raise DataError(
             f"{given.name}: labels from 1 to 7, FER2013's go from 0 to 6; say what they mean, in their "

@@ -6,6 +6,7 @@
 - pictures alone: unlabelled
 """
 
+import filecmp
 import lzma
 import re
 import zlib
@@ -157,11 +158,12 @@ def class_folder(picture: File, given: Given) -> str | None:
 
 def without_second_copy(pictures: list[File]) -> tuple[list[File], list[str]]:
     """Some archives hold their tree twice, ``images/…`` and ``images/images/…``: keep one."""
-    names = {str(picture.name) for picture in pictures}
+    paths = {str(picture.name): picture.path for picture in pictures}
     kept = []
     for picture in pictures:
         outer, doubled = re.subn(r"(^|/)([^/]+/)\2", r"\1\2", str(picture.name), count=1)
-        if not doubled or outer not in names:
+        same = doubled and outer in paths
+        if not same or not filecmp.cmp(picture.path, paths[outer], shallow=False):
             kept.append(picture)
     copies = len(pictures) - len(kept)
     return kept, [f"a folder holds {copies} files again: read once"] if copies else []

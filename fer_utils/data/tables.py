@@ -118,6 +118,7 @@ def read_table(file: File) -> tuple[np.ndarray, list[Row], list[str]]:
         notes.append("the file ends without a line end: its last number may be cut")
     if not {"split", "label"} & roles.keys() and len(rows) == 2 * TEST_SPLIT:
         rows = [row._replace(split=SPLITS[1 + k // TEST_SPLIT]) for k, row in enumerate(rows)]
+        notes.append(f"{len(rows)} unlabelled rows read as FER2013's test.csv, PublicTest first")
     return np.frombuffer(pixels, np.uint8).reshape(-1, SIDE, SIDE), rows, notes
 
 

@@ -205,7 +205,10 @@ def label_agreement(votes, labels, classes=EMOTIONS):
         "the crowd, undecided counted against it": (len(labels), right),
         "the crowd, where it is decided": (decided.sum(), right[decided]),
     }
-    found = {name: (int(faces), np.mean(each)) for name, (faces, each) in rows.items()}
+    found = {
+        name: (int(faces), np.mean(each) if faces else np.nan)
+        for name, (faces, each) in rows.items()
+    }
     return pd.DataFrame.from_dict(found, orient="index", columns=["faces", "value"])
 
 

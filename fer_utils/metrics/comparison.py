@@ -26,6 +26,8 @@ from .confusion import (
     scores,
 )
 
+RANGES = {"mcc": (-1, 1), "kappa": (-1, 1), "brier": (0, 2), "nll": (0, np.inf)}  # else 0 to 1
+
 
 def sign_test(b, c):
     """Exact two-sided p of b against c faces that are equally likely; 1 where there is none."""
@@ -147,7 +149,8 @@ def crossed_pairs(labels, predicted, classes):
     table = pd.DataFrame({"first": names[i], "second": names[j]})
     for name, statistic in (("confusability", confusability), ("asymmetry", asymmetry)):
         each = statistic(matrices)[:, i, j]
-        again = _over_networks(np.nan_to_num(statistic(drawn)[..., i, j]), len(labels))
+        again = statistic(drawn)[..., i, j]  # undefined where a resample lacks a class
+        again = _over_networks(np.where(np.isnan(again), each[:, None], again), len(labels))
         table[name] = each.mean(axis=0)
         table[f"{name}_lo"], table[f"{name}_hi"] = percentiles(again)
         table[f"{name}_each"] = list(map(tuple, each.T.tolist()))
@@ -175,7 +178,8 @@ def crossed_scores(labels, probabilities) -> dict[str, tuple[float, float, float
         draws.append(scores(_drawn_matrices(known, [predicted], k)[0]) | means)
     bounds = {"ece": (np.nan, np.nan)}
     for name in draws[0]:
-        bounds[name] = percentiles(_over_networks([drawn[name] for drawn in draws], len(labels)))
+        found = percentiles(_over_networks([drawn[name] for drawn in draws], len(labels)))
+        bounds[name] = np.clip(found, *RANGES.get(name, (0, 1)))
     return {
         name: (each.mean(), each.std(ddof=1), *map(float, bounds[name]))
         for name, each in pd.DataFrame(values).astype(np.float64).items()
