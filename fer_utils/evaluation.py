@@ -312,8 +312,9 @@ def randomised(model, seed=0, only=None):
     """A copy in eval mode with freshly initialised layers: all, or those named in ``only``.
 
     They draw one after the other, from the last that the model holds to the first, or in the
-    order of ``only``: with one seed a longer list begins with the same weights. A weight that is computed (weight norm) is
-    set to what the plain layer would begin with. ValueError for a network that cannot be copied.
+    order of ``only``: with one seed a longer list begins with the same weights. A weight that is
+    computed (weight norm) is set to what the plain layer would begin with. ValueError for a
+    network that cannot be copied.
     """
     kept = [value for module in model.modules() for value in vars(module).values()]
     tensors = [value for value in kept if isinstance(value, torch.Tensor)]

@@ -305,8 +305,9 @@ def history_summary(history: pd.DataFrame) -> dict[str, float]:
 def history_verdict(history: pd.DataFrame, chance: float) -> str:
     """``did not learn``, ``memorised`` or ``kept its loss``, by thresholds that are a choice.
 
-    It did not learn where it hardly beats ``chance`` (a share); it memorised where the loss on unseen faces rose by a quarter of a nat from its minimum while
-    the training loss went on falling.
+    It did not learn where it hardly beats ``chance`` (a share); it memorised where the loss on
+    unseen faces rose by a quarter of a nat from its minimum while the training loss went on
+    falling.
     """
     found = history_summary(history)
     if found["best_accuracy"] < 1.15 * chance:

@@ -268,9 +268,8 @@ def test_images_train_and_validation_even_if_the_archive_holds_its_tree_twice(tm
     assert_same(found, in_folder_order(faces))
     assert "a folder holds 11 files again: read once" in found.notes
     again = next(tmp_path.glob("images/images/train/*/*"))
-    Image.fromarray(np.full((48, 48), 7, np.uint8)).save(
-        again, "PNG"
-    )  # of one name, another picture
+    another = Image.fromarray(np.full((48, 48), 7, np.uint8))
+    another.save(again, "PNG")
     assert len(load(tmp_path)) == 12
 
 

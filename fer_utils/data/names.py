@@ -145,7 +145,7 @@ def splits(rows: list[Row], given: Given, otherwise: str) -> tuple[np.ndarray, l
     """The split of each row, ``otherwise`` where nothing tells it, and notes of those."""
     split = np.array([row.split or given.split or otherwise for row in rows])
     untold = Counter(row.folder for row in rows if not (row.split or given.split))
-    by_name = 0 if not given.split else sum(not row.split for row in rows)
+    by_name = sum(not row.split for row in rows) if given.split else 0
     notes = [f"read as {given.split} by the folder's name: {by_name} faces"] if by_name else []
     for folder, count in untold.most_common(3):
         where = f"folder {shown(folder)} names no split" if folder else "nothing names a split"

@@ -9,9 +9,9 @@ Common to every function::
 A statistic and its bootstrap share one formula, written for a stack of matrices; where
 scikit-learn has the statistic too, a test holds both together. What cannot be known (the recall
 of a class without a face, the precision of one never predicted) is NaN with the interval [0, 1];
-where else there
-is NaN, the function says so. *Significant* means p < 0.05, after Holm's correction where several
-tests are made. Input that is not as above is a ValueError with row and value.
+where else there is NaN, the function says so. *Significant* means p < 0.05, after Holm's
+correction where several tests are made. Input that is not as above is a ValueError with row and
+value.
 
 - ``confusion``      counts, composite scores, intervals, classes, pairs of classes, a claim on them
 - ``calibration``    NLL, Brier, ECE with its null band, reliability, temperature, declining, and

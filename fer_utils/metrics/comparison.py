@@ -137,7 +137,8 @@ def crossed_pairs(labels, predicted, classes):
 
     Columns first, second; confusability and asymmetry, the mean over networks, each with _lo,
     _hi (two-way bootstrap) and _each, a tuple with one value a network; ranks, a tuple with the
-    pair's rank by confusability in each network. Pairs with a class without a face are left out.
+    pair's rank by confusability in each network. Pairs with a class without a face are left out; a
+    resample without one counts with the value of all faces.
     """
     k = len(classes)
     labels = class_indices(labels, k)

@@ -1,9 +1,10 @@
 """``python -m fer_utils.precomputed RUN [NAME …]``: make what the chapters show, or ``--verify``.
 
-Without a NAME: all but ``scores`` and ``shortcut``, which take long and are made anew only where
-RUN has them. ``scores`` compares the run with networks of other seeds, as far as they are there;
-``shortcut`` with one trained on marked faces. ``--missing`` makes only what RUN lacks, these two
-included, and trains such networks first where they are wanted for it and not there.
+Without a NAME: all but ``scores`` and ``shortcut``, which take long: they are made anew only where
+RUN has them, and kept where networks that they compare are not here. ``scores`` compares the run
+with networks of other seeds, as far as they are there; ``shortcut`` with one trained on marked
+faces. ``--missing`` makes only what RUN lacks, these two included, and trains such networks first
+where they are wanted for it and not there.
 """
 
 from __future__ import annotations

@@ -138,7 +138,10 @@ def bounds(run: Run) -> tuple[float, float]:
 
 
 def priors(run: Run, pixels, box) -> dict:
-    """What optima may look like: any picture, or one with the spectrum of the faces' ``box``."""
+    """What optima may look like: anything (``free``), or with the ``spectrum`` of faces' crops.
+
+    pixels (n, 1, 48, 48) in the network's units; box: two slices, the rows and columns to crop.
+    """
     spectrum = filters.PowerSpectrum.of(pixels[:, :, *box], bounds(run))
     return {"free": filters.FreePixels(bounds(run)), "spectrum": spectrum}
 

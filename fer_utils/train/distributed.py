@@ -2,8 +2,8 @@
 
 ``torchrun --nproc-per-node=2 -m fer_utils.train --name NAME`` fits one network with two processes:
 each takes its share of every batch, gradients are averaged (DistributedDataParallel; gloo on
-CPU, nccl on GPU), the first process alone scores and writes. Batch norm and
-``--balance`` count each process's own share. Several hosts share the folder of runs, or start anew after a stop.
+CPU, nccl on GPU), the first process alone scores and writes. Batch norm and ``--balance`` count
+each process's own share. Several hosts share the folder of runs, or start anew after a stop.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What makes it fast: the uint8 faces stay on the device, augmentation works on whole batches, and
 memory is kept between steps. What makes it exact: whatever is random in an epoch (order,
-augmentation, dropout) is drawn from (seed, epoch) alone, so a run that was killed goes on from its last
-epoch as if nothing had happened.
+augmentation, dropout) is drawn from (seed, epoch) alone, so a run that was killed goes on from
+its last epoch as if nothing had happened.
 """
 
 from __future__ import annotations
