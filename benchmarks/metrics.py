@@ -15,7 +15,6 @@ import numpy as np
 from fer_utils import metrics
 from fer_utils.runs import Run, RunError
 
-COVERAGE = np.arange(1, 21) / 20
 CLASSES = "abcdefg"
 
 
@@ -93,14 +92,6 @@ def coverage(labels, p, worlds=1000):
         if part.any():
             print(f"{name:28} {found.mean():.3f} ({found.min():.3f} … {found.max():.3f})")
     print(f"{'ranks of all pairs together':28} {together / worlds:.3f}")
-    risk = metrics.accuracy_by_coverage(labels, p, COVERAGE)["accuracy"]
-    held = np.zeros(len(COVERAGE))
-    for _ in range(worlds):
-        at = rng.integers(n, size=n)
-        found = metrics.accuracy_by_coverage(labels[at], p[at], COVERAGE)
-        held += (found["lo"] <= risk) & (risk <= found["hi"])
-    held /= worlds
-    print(f"{'accuracy by coverage':28} {held.mean():.3f} ({held.min():.3f} … {held.max():.3f})")
 
 
 if __name__ == "__main__":

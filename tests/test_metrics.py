@@ -109,19 +109,6 @@ def test_holm_by_hand():
     np.testing.assert_allclose(metrics.holm([0.5, 0.6]), [1, 1])
 
 
-def test_accuracy_by_coverage_by_hand_with_a_tie():
-    labels = np.array([0, 0, 1, 1])
-    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.6, 0.4]])  # right, right, wrong, wrong
-    table = metrics.accuracy_by_coverage(labels, p, [0.25, 0.5, 0.75, 1])
-    # of the two equally confident faces one is wrong: each counts as half a mistake
-    np.testing.assert_allclose(table["accuracy"], [1, 1.5 / 2, 2 / 3, 0.5])
-    assert table["faces"].tolist() == [1, 2, 3, 4]
-    np.testing.assert_allclose(table.loc[3, ["lo", "hi"]].tolist(), metrics.wilson(2, 4))
-    for coverage in (0, 1.01, np.nan):
-        with pytest.raises(ValueError, match=r"expected shares in \(0, 1\]"):
-            metrics.accuracy_by_coverage(labels, p, [coverage])
-
-
 def test_divergence_of_same_and_of_disjoint_rows():
     assert metrics.divergence([1, 2, 0], [2, 4, 0]) == pytest.approx(0)
     assert metrics.divergence([1, 0], [0, 3]) == pytest.approx(1)
@@ -252,10 +239,6 @@ def test_two_voters_by_hand():
     # one face, votes 7 anger, 2 fear, 1 contempt, label Angry, answer Fear
     votes = np.zeros((1, 10), int)
     votes[0, [4, 6, 7]] = 7, 2, 1
-    confusion = metrics.voter_confusion(votes)
-    assert confusion[0, 2] == pytest.approx(7 * 2 / (7 * 6 + 7 * 2))
-    assert confusion[2].tolist() == pytest.approx([14 / 16, 0, 2 / 16, 0, 0, 0, 0])
-    assert np.isnan(confusion[1]).all()
     np.testing.assert_allclose(metrics.vote_rows(votes, [0])[0], [0.7, 0, 0.2, 0, 0, 0, 0, 0.1])
     told = metrics.agreement(votes, [0], [2])["value"]
     assert told.tolist() == pytest.approx([0.2, 0.7, (42 + 2) / 90, 0.2 - 44 / 90])
@@ -396,7 +379,6 @@ def test_reliability_by_hand(monkeypatch):
     low, high = metrics.wilson([3, 1], [3, 2])
     np.testing.assert_allclose(table[["lo", "hi"]], np.transpose([low, high]))
     assert len(metrics.reliability(labels, p)) == 5  # not more bins than faces
-    np.testing.assert_allclose(metrics.tempered([[0.8, 0.2]], 0.5), [[16 / 17, 1 / 17]])
 
 
 def test_the_null_band_holds_a_calibrated_network_and_no_other():
@@ -409,29 +391,14 @@ def test_the_null_band_holds_a_calibrated_network_and_no_other():
         inside += found["null_lo"] <= found["ece"] <= found["null_hi"]
     assert inside >= 34  # 38 ± 1.4 of 40 expected
     assert found["ece"] == calibration.probability_scores(drawn, p)["ece"]
-    assert metrics.calibration_error(drawn, metrics.tempered(p, 0.4))["verdict"] == "overconfident"
-    assert metrics.calibration_error(drawn, metrics.tempered(p, 3))["verdict"] == "underconfident"
+    for power, verdict in ((2.5, "overconfident"), (1 / 3, "underconfident")):
+        bent = p**power / (p**power).sum(axis=1, keepdims=True)
+        assert metrics.calibration_error(drawn, bent)["verdict"] == verdict
     half = np.array([[0.6, 0.4], [0.9, 0.1]]).repeat(500, axis=0)  # right on 75 % of each
     found = metrics.calibration_error(np.tile([0, 0, 0, 1], 250), half)
     assert found["verdict"] == "miscalibrated" and found["ece"] == pytest.approx(0.15)
     calibrated = metrics.calibration_error(*fake(1500, sharpness=1.3))
     assert calibrated["verdict"] == "calibrated" and calibrated["null_lo"] > 0
-
-
-# --- invariances --------------------------------------------------------------------------------
-
-
-def test_temperature_undoes_a_planted_one_and_changes_no_answer():
-    labels, p = fake(4000, sharpness=0.65)
-    # the true posterior of this world is softmax(1.3 x): shifts of 1.3 under unit noise
-    assert metrics.temperature(labels, p) == pytest.approx(0.65 / 1.3, rel=0.05)
-    labels, p = fake(4000, sharpness=2.6)
-    warmth = metrics.temperature(labels, p)
-    assert warmth == pytest.approx(2.6 / 1.3, rel=0.05)
-    cooled = metrics.tempered(p, warmth)
-    assert (cooled.argmax(axis=1) == p.argmax(axis=1)).all()
-    assert calibration.probability_scores(labels, cooled)["ece"] < 0.03
-    assert calibration.TEMPERATURES[0] < metrics.temperature([0, 1], [[0.5, 0.5]] * 2) < 20.01
 
 
 # --- several networks on the same faces ---------------------------------------------------------
@@ -657,18 +624,15 @@ def test_figures_are_drawn_for_a_network_that_knows_nothing():
     answers = p.argmax(axis=1)
     matrix = metrics.confusion_matrix(labels, answers, 7)
     votes = votes_like(labels)
-    rows, voters = metrics.vote_rows(votes, labels)[:, :-1], metrics.voter_confusion(votes)
+    voters = metrics.vote_rows(votes, labels)[:, :-1]
     pairs = metrics.crossed_pairs(labels, answers[None], CLASSES)
     by_votes = metrics.accuracy_by_agreement(votes, labels, answers)
-    curves = {"run": dict.fromkeys(CLASSES, (np.ones(2), np.arange(2)))}
-    coverage = metrics.accuracy_by_coverage(labels, p, [0.5, 1])
     figures = [
         draw.plot_matrices(matrix, CLASSES),
         draw.plot_pairs(pairs, CLAIM, (voters + voters.T) / 2, CLASSES),
         draw.plot_difference(*metrics.paired_cells(labels, answers, answers, 7), CLASSES),
-        draw.plot_precision_recall(curves, dict.fromkeys(CLASSES[:2], 0.1)),
-        draw.plot_calibration({"run": metrics.reliability(labels, p)}, {"run": coverage}),
-        draw.plot_people(metrics.shares(matrix), rows, voters, CLASSES),
+        draw.plot_calibration({"run": metrics.reliability(labels, p)}),
+        draw.plot_people(metrics.shares(matrix), voters, CLASSES),
         draw.plot_agreement(by_votes, metrics.mistakes(votes, labels, answers)),
     ]
     for figure in figures:

@@ -91,16 +91,10 @@ def test_a_class_without_a_face_leaves_the_scale_of_the_other_ones_alone():
 
 def test_a_run_is_drawn_beside_both_networks_that_it_is_compared_with():
     names = ["this run", "2019 recipe", "shipped run fer2013"]
-    curve = {"calm": (np.array([0.5, 1]), np.array([1, 0]))}
-    drawn = laid_out(confusion.plot_precision_recall(dict.fromkeys(names, curve), {"calm": 0.5}))
-    assert [line.get_label() for line in drawn.axes[0].lines] == [*names, "guessing"]
     part = {"lo": [0.4, 0.6], "hi": [0.6, 0.8], "accuracy": [0.5, 0.7]}
     table = pd.DataFrame(part | {"confidence": [0.5, 0.7]})
-    coverage = pd.DataFrame(part | {"coverage": [0.5, 1]})
-    drawn = laid_out(
-        confusion.plot_calibration(dict.fromkeys(names, table), dict.fromkeys(names, coverage))
-    )
-    assert len({line.get_color() for line in drawn.axes[1].lines}) == len(names)
+    drawn = laid_out(confusion.plot_calibration(dict.fromkeys(names, table)))
+    assert len({line.get_color() for line in drawn.axes[0].lines[1:]}) == len(names)
 
 
 def test_pairs_of_two_classes_are_one_row():

@@ -14,8 +14,8 @@ correction where several tests are made. Input that is not as above is a ValueEr
 value.
 
 - ``confusion``      counts, composite scores, intervals, classes, pairs of classes, a claim on them
-- ``calibration``    NLL, Brier, ECE with its null band, reliability, temperature, declining, and
-                     the ``summary`` that metrics.json holds
+- ``calibration``    NLL, Brier, ECE with its null band, reliability, and the ``summary`` that
+                     metrics.json holds
 - ``comparison``     networks on the same faces: McNemar, two-way bootstrap
 - ``annotators``     votes of the crowd beside labels and predictions
 """
@@ -33,16 +33,12 @@ from .annotators import (
     people_and_network,
     readings,
     vote_rows,
-    voter_confusion,
     votes_of,
 )  # fmt: skip
 from .calibration import (
-    accuracy_by_coverage,
     calibration_error,
     reliability,
     summary,
-    temperature,
-    tempered,
 )  # fmt: skip
 from .comparison import (
     crossed_draws,

@@ -88,22 +88,6 @@ def clear_majority(votes):
     return votes_by_class(votes)[:, :-1].max(axis=1) >= CLEAR
 
 
-def _two_voters(votes, classes):
-    """(n, k, k): the chance that two *different* voters of a face answer a and b.
-
-    n_a n_b / N(N-1), and n_a (n_a - 1) / N(N-1) where both say a: no voter agrees with itself.
-    """
-    votes = votes_by_class(votes, classes)
-    own, total = votes[:, :-1], votes.sum(axis=1)
-    ordered = own[:, :, None] * (own[:, None, :] - np.eye(own.shape[1], dtype=np.int64))
-    return ordered / (total * (total - 1))[:, None, None]
-
-
-def voter_confusion(votes, classes=EMOTIONS):
-    """P(another voter says b | a voter says a), (k, k), among the classes; NaN: a never said."""
-    return shares(_two_voters(votes, classes).sum(axis=0))
-
-
 def vote_rows(votes, labels, classes=EMOTIONS):
     """The mean share of the votes for each class on faces of one label, (k, k + 1).
 
@@ -168,19 +152,22 @@ def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
 
 
 def agreement(votes, labels, predicted, classes=EMOTIONS):
-    """Table: how often a random voter agrees with prediction, label or another voter.
+    """Table: how often a random voter agrees with prediction, label or *another* voter.
+
+    Two different voters of a face agree with chance Σ n(n - 1) / N(N - 1) over the classes.
 
     Columns value, lo, hi: normal intervals of means over faces. The last row,
     ``prediction_minus_voter``, is above 0 where the network agrees with a person more often
     than another person does.
     """
     counts, k = votes_by_class(votes, classes), len(classes)
-    share, rows = counts / counts.sum(axis=1, keepdims=True), np.arange(len(counts))
+    total, own = counts.sum(axis=1), counts[:, :-1]
+    share, rows = counts / total[:, None], np.arange(len(counts))
     each = pd.DataFrame(
         {
             "prediction": share[rows, class_indices(predicted, k, "predicted")],
             "label": share[rows, class_indices(labels, k)],
-            "voter": np.trace(_two_voters(votes, classes), axis1=1, axis2=2),
+            "voter": (own * (own - 1)).sum(axis=1) / (total * (total - 1)),
         }
     )
     each["prediction_minus_voter"] = each["prediction"] - each["voter"]

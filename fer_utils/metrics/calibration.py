@@ -1,4 +1,4 @@
-"""Probabilities: proper scores, calibration, temperature, declining to answer."""
+"""Probabilities: proper scores and calibration."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,6 @@ from .confusion import class_indices, confusion_matrix, percentiles, scores, wil
 
 BINS = 15  # of confidence
 FLOOR = np.finfo(np.float64).eps  # below it, a probability counts as this in logarithms
-TEMPERATURES = (0.05, 20.0)  # searched: a network that knows nothing wants an infinite one
 
 
 def checked(labels, probabilities, classes=None):
@@ -116,41 +115,3 @@ def reliability(labels, probabilities):
     hits = np.array([hit[part].sum() for part in parts])
     mean = np.array([confidence[part].mean() for part in parts])
     return with_accuracy(pd.DataFrame({"faces": faces, "confidence": mean}), hits)
-
-
-def accuracy_by_coverage(labels, probabilities, coverage):
-    """Table: accuracy if only a share of the faces is answered, the most confident ones.
-
-    Columns coverage, faces, accuracy, lo, hi (Wilson). Faces of equal confidence count alike.
-    """
-    coverage = np.asarray(coverage, dtype=np.float64)
-    if not ((coverage > 0) & (coverage <= 1)).all():
-        raise ValueError(f"coverage {coverage.tolist()}: expected shares in (0, 1]")
-    confidence, hit = _answers(labels, probabilities)
-    _, tie = np.unique(-confidence, return_inverse=True)  # 0 for the most confident
-    hit = np.bincount(tie, hit) / np.bincount(tie)
-    hits = np.cumsum(hit[np.sort(tie)])
-    faces = np.maximum(1, np.round(coverage * len(tie)).astype(np.int64))
-    return with_accuracy(pd.DataFrame({"coverage": coverage, "faces": faces}), hits[faces - 1])
-
-
-def tempered(probabilities, temperature):
-    """softmax(log p / temperature), which is softmax(logits / temperature)."""
-    from scipy.special import softmax
-
-    p = np.maximum(np.asarray(probabilities, dtype=np.float64), FLOOR)
-    return softmax(np.log(p) / temperature, axis=1)
-
-
-def temperature(labels, probabilities):
-    """The temperature of least NLL within ``TEMPERATURES`` (Guo et al. 2017)."""
-    from scipy.optimize import minimize_scalar
-
-    labels, probabilities = checked(labels, probabilities)
-
-    def nll(log_temperature):
-        return face_scores(labels, tempered(probabilities, np.exp(log_temperature)))["nll"].mean()
-
-    bounds = tuple(np.log(TEMPERATURES))
-    found = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-8})
-    return float(np.exp(found.x))

@@ -109,60 +109,26 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes) -> Figure:
     return figure
 
 
-def plot_precision_recall(curves: dict, support) -> Figure:
-    """A small panel a class: its precision over its recall, against all other classes.
-
-    ``curves`` {network: {class: (precision, recall)}}, the run first; ``support`` {class: share
-    of the faces}, the precision of guessing.
-    """
-    rows = -(-len(support) // 4)
-    figure, axes = style.figure(rows, 4, height=0.5 + 1.6 * rows, sharex=True, sharey=True)
-    axes = np.ravel(axes)
-    for ax, (name, share) in zip(axes, support.items(), strict=False):
-        for (network, found), (colour, line) in zip(curves.items(), LOOKS, strict=False):
-            precision, recall = found[name]
-            ax.plot(recall, precision, line, color=colour, linewidth=1.3, label=network)
-        ax.axhline(share, color=style.MUTED, linewidth=0.9, ls=":", label="guessing")
-        ax.set(title=name, xlim=(0, 1), ylim=(0, 1.02))
-    for ax in axes[len(support) :]:
-        ax.set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    figure.supxlabel("recall", fontsize=8.5)
-    figure.supylabel("precision", fontsize=8.5)
-    return figure
-
-
-def plot_calibration(tables: dict, coverage: dict) -> Figure:
-    """Accuracy by confidence, and accuracy when it may decline the faces it is least sure of.
-
-    ``tables`` {network: of ``metrics.reliability``}, the run first; ``coverage`` likewise, of
-    ``metrics.accuracy_by_coverage``.
-    """
-    figure, (left, right) = style.figure(1, 2, height=3.1)
-    left.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.9, label="perfectly calibrated")
+def plot_calibration(tables: dict) -> Figure:
+    """Accuracy by confidence: ``tables`` {network: of ``metrics.reliability``}, the run first."""
+    figure, ax = style.figure(height=3.1, width=4.2)
+    ax.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.9, label="perfectly calibrated")
     for (name, table), (colour, line) in zip(tables.items(), LOOKS, strict=False):
         look = {"fmt": f"o{line}", "color": colour, "linewidth": 1.1, "label": name}
-        _with_interval(left, table["confidence"], table, **look)
-        part = 100 * coverage[name]
-        right.fill_between(part["coverage"], part["lo"], part["hi"], color=colour, alpha=0.18, lw=0)
-        right.plot(part["coverage"], part["accuracy"], line, color=colour)
-    left.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
-    left.legend(loc="upper left")
-    right.set(xlabel="faces answered, %", ylabel="accuracy on those, %", xlim=(0, 100))
-    for ax in (left, right):
-        ax.grid()
+        _with_interval(ax, table["confidence"], table, **look)
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    ax.legend(loc="upper left")
+    ax.grid()
     return figure
 
 
-def plot_people(network: np.ndarray, rows: np.ndarray, voters: np.ndarray, classes) -> Figure:
-    """Rows of the network, of votes given the label, and of a second voter given the first."""
-    figure, axes = style.figure(1, 3, height=2.75, sharey=True)
-    titles = "network, given the label", "a voter, given the label", "a voter, given another"
-    for ax, matrix, title in zip(axes, (network, rows, voters), titles, strict=True):
-        _cells(ax, classes, matrix, np.vectorize(percent)(matrix), 6.8)
-        ax.set(title=title, xlabel="answer, %")
+def plot_people(network: np.ndarray, voters: np.ndarray, classes) -> Figure:
+    """Answers of the network and of a random voter to the faces of one label, (k, k) each."""
+    figure, axes = style.figure(1, 2, height=2.75, sharey=True)
+    for ax, matrix, who in zip(axes, (network, voters), ("the network", "a voter"), strict=True):
+        _cells(ax, classes, matrix, np.vectorize(percent)(matrix), 7.5)
+        ax.set(title=who, xlabel="answer, %")
     axes[0].set_ylabel("label")
-    axes[2].set_ylabel("first voter")
     return figure
 
 
