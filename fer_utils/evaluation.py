@@ -15,7 +15,6 @@ deletion            class probability while the strongest go first          low
 insertion           the same while they come back first                     high
 random network      rank correlation with its map of the same face          low
 cascading           the same, layer by layer from the output                low
-stability           rank correlation with the map of a noisy face           high
 =================== ======================================================= ==============
 
 Pixels of equal importance share: the pointing game and rank accuracy are means over every order
@@ -53,7 +52,7 @@ from fer_utils.inspection import (
 
 MASK_SCORES = ("pointing game", "relevance mass", "rank accuracy")
 FILL_SCORES = ("deletion", "insertion")
-RANK_SCORES = ("random network", "cascading", "stability")
+RANK_SCORES = ("random network", "cascading")
 LOWER_IS_BETTER = ("deletion",)
 ALL_SCORES = MASK_SCORES + FILL_SCORES + RANK_SCORES
 
@@ -224,14 +223,6 @@ def rank_accuracy(maps, masks):
     return ((above & masks).sum(1) + (size - above.sum(1)) * share_of_tied) / size
 
 
-def inside_ratio(maps, masks):
-    """Mean importance inside the mask over that outside, one number for all faces together."""
-    maps, masks = _flat(maps, masks)
-    known = masks.any(1)
-    maps, masks = maps[known], masks[known]
-    return float(maps[masks].mean() / maps[~masks].mean())
-
-
 def _flat(maps, masks):
     masks = torch.as_tensor(masks, device=maps.device)
     if masks.ndim == 3:
@@ -355,22 +346,6 @@ def cascading_randomisation(method, model, images, target, seed=0):
         if isinstance(module, nn.Conv2d | nn.Linear):
             result[name] = method(randomised(model, seed, gone), images, target)
     return result
-
-
-def stability(method, model, images, target):
-    """Mean rank correlation of a face's map with those of the face under two slight noises: (n,).
-
-    The noise is normal with 5 % of the face's own range as its standard deviation.
-    """
-    chance = torch.Generator().manual_seed(0)
-    before = method(model, images, target)
-    deviation = 0.05 * (images.amax((1, 2, 3)) - images.amin((1, 2, 3))).view(-1, 1, 1, 1)
-    found = []
-    for _ in range(2):
-        drawn = torch.randn(images.shape, generator=chance, dtype=images.dtype).to(images.device)
-        after = method(model, images + deviation * drawn, target)
-        found.append(rank_correlation(before, after))
-    return sum(found) / 2
 
 
 # ---- which faces to show ----------------------------------------------------------------------

@@ -77,7 +77,6 @@ def test_of_a_long_randomisation_some_steps_are_shown_first_and_last_among_them(
     shown = [(ax.get_title(), ax.get_xlabel()) for ax in figure.axes[1:]]
     assert len(shown) == saliency.STEPS
     assert shown[0] == ("trained", "1.00") and shown[-1] == ("features.0", "0.79")
-    laid_out(saliency.plot_cascade(layers[1:], {"gradient": rho["gradient"][1:]}))
 
 
 def test_a_class_without_a_face_leaves_the_scale_of_the_other_ones_alone():

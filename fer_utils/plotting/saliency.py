@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from fer_utils.plotting import style
 from fer_utils.plotting.style import ACCENT, MARKED, MUTED, WIDTH, face_image, signed_limit
 
-LOOKS = (("#000000", "o"), (ACCENT, "s"), ("#E69F00", "^"))  # of the lines that matter
 STEPS = 9  # of a randomisation that are shown
 
 
@@ -80,30 +79,6 @@ def plot_strip(image: np.ndarray, maps: dict, rho: dict) -> Figure:
             ax.set_xlabel(f"{rho[method][k]:z.2f}".replace("-", "−"), fontsize=7)
     style.heads(axes, above=("", *(layers[k] for k in shown)))
     style.heads(axes, beside=map(_broken, maps), size=7)
-    return drawn
-
-
-def plot_cascade(layers, rho: dict) -> Figure:
-    """A line a method: mean rank correlation with the trained map as layers go.
-
-    Those that keep most stand out; the others are grey.
-    """
-    drawn, ax = style.figure(height=2.9)
-    steps = range(1 + len(layers))
-    most = sorted(rho, key=lambda name: -np.mean(rho[name]))[: len(LOOKS)]
-    others = [name for name in rho if name not in most]
-    for name in others:
-        ax.plot(steps, [1, *rho[name]], color="#BBBBBB", lw=1.2)
-    for name, (colour, marker) in zip(most, LOOKS, strict=False):
-        ax.plot(steps, [1, *rho[name]], color=colour, marker=marker, ms=4, lw=1.2, label=name)
-    if others:
-        ax.plot([], color="#BBBBBB", label=f"{len(others)} others")
-    ax.axhline(0, color=MUTED, lw=0.8)
-    ax.set_xticks(steps, ["trained", *layers])
-    if len(layers) > STEPS:
-        ax.tick_params(axis="x", rotation=90)
-    ax.set(xlabel="random weights from the output down to this layer", ylabel="rank correlation ρ")
-    ax.legend(loc="upper right")
     return drawn
 
 

@@ -24,7 +24,7 @@ from fer_utils.runs import Run, RunError
 SEEDS = RESULTS["scores"].networks
 SHORTCUT = "shortcut"
 FACES = 105  # that are scored
-FEW = 16  # of these, faces for the two scores that take many maps a face
+FEW = 16  # of these, faces for the score that takes many maps a face
 MOST = 30  # marked faces that maps are made of
 SHOWN = ("gradient", "SmoothGrad", "integrated gradients (blurred)", "Grad-CAM",
          "occlusion (blurred)")  # fmt: skip
@@ -92,9 +92,9 @@ def method_scores(
 
     Each network, the run's own and those of other seeds as far as they are here (k in all), is
     scored on the same faces. The logit explained is the label's, right or wrong. ``cascading``
-    is the mean correlation over the layers of ``cascade``; it and ``stability`` are on the first
-    ``few`` faces, NaN on the others. A map without a positive part has the relevance mass of an
-    even one; a flat map correlates 0.
+    is the mean correlation over the layers of ``cascade``, on the first ``few`` faces, NaN on the
+    others. A map without a positive part has the relevance mass of an even one; a flat map
+    correlates 0.
 
     Returns:
         ``methods`` (m,) · ``scores`` (s,) as ``evaluation.ALL_SCORES`` · ``seeds`` (k,) ·
@@ -149,7 +149,6 @@ def _scored(name, network: Run, seed: int, chosen, masks, few: int) -> dict:
     values[row("insertion")] = evaluation.insertion(model, images, labels, maps)
     values[row("random network")] = evaluation.rank_correlation(maps, untrained).nan_to_num(0)
     values[row("cascading"), :few] = cascade.mean(0)
-    values[row("stability"), :few] = evaluation.stability(method, *some).nan_to_num(0)
     return {
         "values": values,
         "untrained": _on_mask(untrained, mask).numpy().astype(np.float16),
