@@ -25,7 +25,7 @@ from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from fer_utils import evaluation
-from fer_utils.data import read_face
+from fer_utils.data import read_faces
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.data.files import PICTURE_SUFFIXES
 from fer_utils.filters import stages
@@ -213,7 +213,7 @@ def saliency(run: Run) -> Panel:
         return told, draw.one_map(face, map_, method.unit, scores, of.classes)
 
     def receive(name: str, content: bytes) -> dict:
-        face, how = read_face(content, name)
+        face, how = read_faces(content, name)[0]
         pictures[f"yours: {name}"] = (run, face, f" {name}: {how}.")
         return {"face": f"yours: {name}", "class": ANSWER}
 

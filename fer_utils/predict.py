@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     run = runs.Run.load(args.run)
-    faces, status = [], 0
+    faces, answers, status = [], [], 0
     for path in args.picture:
         try:
             found = data.read_faces(path, detect=not args.centre)
@@ -39,12 +39,13 @@ def predict(args: argparse.Namespace) -> int:
             status = 1
             continue
         for face, how in found if args.all else found[:1]:
-            print(f"{path}: {how}")
-            print_answer(run.classes, run.predict(face[None])[0])
             faces.append(face)
+            answers.append(run.predict(face[None])[0])
+            print(f"{path}: {how}")
+            print_answer(run.classes, answers[-1])
     if args.map and faces:
         with runs.atomic(args.map) as partial:
-            partial.write_bytes(draw_maps(run, np.stack(faces)))
+            partial.write_bytes(draw_maps(run, np.stack(faces), np.stack(answers)))
         print(f"map of the strongest expression: {args.map}")
     return status
 
@@ -57,18 +58,15 @@ def print_answer(classes: tuple[str, ...], probabilities: np.ndarray) -> None:
         print(f"  {classes[k]:{width}} {probabilities[k]:6.1%}  {bar}".rstrip())
 
 
-def draw_maps(run: runs.Run, faces: np.ndarray) -> bytes:
-    """PNG: a row a face, with its integrated gradients (blurred) for the class that was read."""
+def draw_maps(run: runs.Run, faces: np.ndarray, answers: np.ndarray) -> bytes:
+    """PNG: a row a face, with its integrated gradients (blurred) for the likeliest class."""
     from fer_utils.plotting.style import face_image, figure, png, signed_image
 
-    probabilities = run.predict(faces)
-    target = torch.from_numpy(probabilities.argmax(1))
+    target = torch.from_numpy(answers.argmax(1))
     method = evaluation.METHODS["integrated gradients (blurred)"]
     maps = method.maps(run.model(), run.scale(faces), target)
     drawn, axes = figure(len(faces), 2, height=2.4 * len(faces), width=5, squeeze=False)
-    for (left, right), face, map_, k, row in zip(
-        axes, faces, maps, target, probabilities, strict=True
-    ):
+    for (left, right), face, map_, k, row in zip(axes, faces, maps, target, answers, strict=True):
         face_image(left, face)
         left.set_title(f"{run.classes[k]} {row[k]:.0%}")
         artist = signed_image(right, map_[0].numpy())

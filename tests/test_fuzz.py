@@ -20,7 +20,7 @@ from test_data import class_folders, csv_text, pack_tar, pack_zip, parquet, some
 from test_report import FIGURE, TABLE, code, markdown, png, write
 
 from fer_utils import data, runs, train
-from fer_utils.data import DataError, Faces, read_face
+from fer_utils.data import DataError, Faces, read_faces
 from fer_utils.data.ferplus import COLUMNS, read_votes
 from fer_utils.data.readers import read_path
 from fer_utils.model import FerCNN
@@ -155,7 +155,7 @@ def test_parquet(tmp_path):
 
 def test_pictures():
     def reader(content):
-        face, how = read_face(content, detect=False)
+        ((face, how),) = read_faces(content, detect=False)
         assert face.shape == (48, 48) and face.dtype == np.uint8 and how
 
     kinds = [picture(kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")]

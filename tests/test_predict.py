@@ -40,7 +40,7 @@ def face(few_faces):
 def test_a_face_is_found_and_cropped_to(face, times):
     pytest.importorskip("cv2")
     picture = photograph(face, 160 * times, (90 * times, 40 * times), (320 * times, 240 * times))
-    crop, told = data.read_face(png(picture))
+    crop, told = data.read_faces(png(picture))[0]
     assert crop.shape == (48, 48) and crop.dtype == np.uint8
     assert told.startswith("a face was found: ")
     side, left, top = (int(word) for word in told.replace(",", "").split() if word.isdigit())
@@ -53,7 +53,7 @@ def test_a_face_is_found_and_cropped_to(face, times):
 def test_of_two_faces_the_larger_is_taken_and_said(face):
     pytest.importorskip("cv2")
     two = np.hstack([photograph(face), photograph(face, side=100, at=(110, 70))])
-    _, told = data.read_face(png(two))
+    _, told = data.read_faces(png(two))[0]
     assert told.startswith("a face was found, the largest of 2: ")
     assert int(told.split(" from the left")[0].split()[-1]) < 320
 
@@ -62,10 +62,10 @@ def test_without_a_face_the_central_square_is_taken_and_said():
     pytest.importorskip("cv2")
     picture = np.full((100, 200), 30, np.uint8)
     picture[:, 50:150] = 200
-    crop, told = data.read_face(png(picture))
+    crop, told = data.read_faces(png(picture))[0]
     assert told == "no face was found: its central square is taken" and (crop > 180).all()
     for shape in ((2, 10_000), (9000, 1)):  # as thin as a line
-        crop, told = data.read_face(png(np.full(shape, 30, np.uint8)))
+        crop, told = data.read_faces(png(np.full(shape, 30, np.uint8)))[0]
         assert crop.shape == (48, 48) and told.startswith("no face was found")
 
 
@@ -73,15 +73,15 @@ def test_without_a_detector_the_central_square_is_taken_and_said(face, monkeypat
     for absent in (None, SimpleNamespace()):  # no OpenCV; one without cascades, such as 5.0
         images.detector.cache_clear()
         monkeypatch.setitem(sys.modules, "cv2", absent)
-        crop, told = data.read_face(png(photograph(face)))
+        crop, told = data.read_faces(png(photograph(face)))[0]
         assert told.startswith("no face detector is installed (pip install")
         assert told.endswith("its central square is taken")
-        assert np.array_equal(crop, data.read_face(png(photograph(face)), detect=False)[0])
+        assert np.array_equal(crop, data.read_faces(png(photograph(face)), detect=False)[0][0])
     images.detector.cache_clear()
 
 
 def test_a_face_of_the_right_size_stays_as_it_is(face):
-    crop, told = data.read_face(png(face))
+    crop, told = data.read_faces(png(face))[0]
     assert np.array_equal(crop, face) and told == "taken as it is, 48×48"
 
 
@@ -90,7 +90,7 @@ def test_a_picture_lying_on_its_side_is_set_upright(face):
     exif[0x0112] = 6  # turned by 90°, as telephones store it
     upright = photograph(face)
     turned = png(np.ascontiguousarray(np.rot90(upright)), exif=exif)
-    assert np.array_equal(data.read_face(turned)[0], data.read_face(png(upright))[0])
+    assert np.array_equal(data.read_faces(turned)[0][0], data.read_faces(png(upright))[0][0])
 
 
 SQUARE = Image.new("L", (64, 64))
@@ -112,7 +112,7 @@ BAD = {
 def test_a_bad_file_gives_one_clear_line(kind):
     content, message = BAD[kind]
     with pytest.raises(data.DataError, match=message) as caught:
-        data.read_face(content, "upload.png")
+        data.read_faces(content, "upload.png")
     assert str(caught.value).startswith("upload.png: ") and "\n" not in str(caught.value)
 
 

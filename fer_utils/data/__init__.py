@@ -10,7 +10,7 @@ Which class a number or folder means, and which split a name: ``names``. FER+ vo
 (``ferplus``). A file that is no set of faces, or a damaged one, gives one line: ``DataError``.
 What was recognised, assumed, converted or left out stands in ``faces.notes``.
 
-A picture of one's own becomes a face by ``read_face`` (``images``).
+The faces in a picture of one's own: ``read_faces`` (``images``).
 
 A large set is read quickly the second time: its arrays lie in the folder ``FER_CACHE``, or in
 ``~/.cache/fer-report``; ``FER_CACHE=`` (empty) turns that off. A changed source, or one whose cache
@@ -28,7 +28,7 @@ import numpy as np
 from .faces import EMOTIONS, SPLITS, DataError, Faces, describe, hold_out, summary_lines
 from .ferplus import join_votes, plurality
 from .files import list_files
-from .images import read_face, read_faces
+from .images import read_faces
 from .names import class_names
 from .readers import read_path
 

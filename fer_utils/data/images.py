@@ -87,11 +87,6 @@ def read_pictures(contents: Iterable[bytes], places: list[str]) -> tuple[np.ndar
     return images, [note] if converted else []
 
 
-def read_face(source, name: str = "picture", detect: bool = True) -> tuple[np.ndarray, str]:
-    """The largest face of a picture: the first of ``read_faces``."""
-    return read_faces(source, name, detect)[0]
-
-
 def read_faces(source, name: str = "picture", detect: bool = True) -> list[tuple[np.ndarray, str]]:
     """Every face of a picture, the largest first: uint8 (48, 48), and in words how it was made.
 
