@@ -22,14 +22,12 @@ value.
 
 from .annotators import (
     FERPLUS_NOTICE,
-    accuracy_by_agreement,
     agreement,
     clear_majority,
     crowd_answer,
     divergence,
     label_agreement,
     mistakes,
-    pair_gaps,
     people_and_network,
     readings,
     vote_rows,

@@ -21,7 +21,6 @@ from .comparison import favoured, mcnemar
 from .confusion import (
     Z,
     class_indices,
-    confusability,
     confusion_matrix,
     percentiles,
     ratio,
@@ -135,22 +134,6 @@ def people_and_network(votes, labels, predicted, classes=EMOTIONS, draws=2000):
     return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
 
-def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
-    """Table: confusability of each pair by voters and by the network, the largest gap first.
-
-    Columns first, second, voters, network, gap = voters - network; both are given the label.
-    Pairs with a class that has no face are left out.
-    """
-    k, names = len(classes), np.array(list(classes))
-    i, j = np.triu_indices(k, 1)
-    rates = vote_rows(votes, labels, classes)[:, :-1]
-    voters = ((rates + rates.T) / 2)[i, j]
-    network = confusability(confusion_matrix(labels, predicted, k))[i, j]
-    table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
-    table = table.assign(network=network, gap=voters - network).dropna()
-    return table.sort_values("gap", key=abs, ascending=False, kind="stable", ignore_index=True)
-
-
 def agreement(votes, labels, predicted, classes=EMOTIONS):
     """Table: how often a random voter agrees with prediction, label or *another* voter.
 
@@ -197,17 +180,6 @@ def label_agreement(votes, labels, classes=EMOTIONS):
         for name, (faces, each) in rows.items()
     }
     return pd.DataFrame.from_dict(found, orient="index", columns=["faces", "value"])
-
-
-def accuracy_by_agreement(votes, labels, predicted, classes=EMOTIONS):
-    """Table: votes for the class with most votes, faces, accuracy against the label, lo, hi.
-
-    Few faces have less than three votes for any class: they are counted with those of three.
-    """
-    most = votes_by_class(votes, classes)[:, :-1].max(axis=1).clip(min=3)
-    hit = pd.Series(np.asarray(labels) == np.asarray(predicted))
-    table = hit.groupby(most).agg(faces="size", hits="sum").rename_axis("votes").reset_index()
-    return with_accuracy(table[["votes", "faces"]], table["hits"])
 
 
 def mistakes(votes, labels, predicted, classes=EMOTIONS):

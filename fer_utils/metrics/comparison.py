@@ -16,7 +16,6 @@ import pandas as pd
 from .calibration import checked, face_scores, probability_scores
 from .confusion import (
     LEVEL,
-    asymmetry,
     class_indices,
     confusability,
     confusion_matrix,
@@ -135,10 +134,10 @@ def _over_networks(drawn, faces):
 def crossed_pairs(labels, predicted, classes):
     """Table: every pair of classes over ``predicted`` (networks, n), the most confused first.
 
-    Columns first, second; confusability and asymmetry, the mean over networks, each with _lo,
-    _hi (two-way bootstrap) and _each, a tuple with one value a network; ranks, a tuple with the
-    pair's rank by confusability in each network. Pairs with a class without a face are left out; a
-    resample without one counts with the value of all faces.
+    Columns first, second; confusability, the mean over networks, with lo, hi (two-way bootstrap)
+    and each, a tuple with one value a network; ranks, a tuple with the pair's rank in each network.
+    Pairs with a class without a face are left out; a resample without one counts with the value of
+    all faces.
     """
     k = len(classes)
     labels = class_indices(labels, k)
@@ -147,18 +146,22 @@ def crossed_pairs(labels, predicted, classes):
     i, j = np.triu_indices(k, 1)
     known = np.isfinite(confusability(matrices[0])[i, j])
     i, j, names = i[known], j[known], np.array(list(classes))
-    table = pd.DataFrame({"first": names[i], "second": names[j]})
-    for name, statistic in (("confusability", confusability), ("asymmetry", asymmetry)):
-        each = statistic(matrices)[:, i, j]
-        again = statistic(drawn)[..., i, j]  # undefined where a resample lacks a class
-        again = _over_networks(np.where(np.isnan(again), each[:, None], again), len(labels))
-        table[name] = each.mean(axis=0)
-        table[f"{name}_lo"], table[f"{name}_hi"] = percentiles(again)
-        table[f"{name}_each"] = list(map(tuple, each.T.tolist()))
-    table["confusability_lo"] = table["confusability_lo"].clip(lower=0)
     each = confusability(matrices)[:, i, j]
+    again = confusability(drawn)[..., i, j]  # undefined where a resample lacks a class
+    again = _over_networks(np.where(np.isnan(again), each[:, None], again), len(labels))
+    lo, hi = percentiles(again)
     ranks = 1 + np.argsort(np.argsort(-each, axis=1, kind="stable"), axis=1)
-    table["ranks"] = list(map(tuple, ranks.T.tolist()))
+    table = pd.DataFrame(
+        {
+            "first": names[i],
+            "second": names[j],
+            "confusability": each.mean(axis=0),
+            "lo": np.maximum(lo, 0),
+            "hi": hi,
+            "each": list(map(tuple, each.T.tolist())),
+            "ranks": list(map(tuple, ranks.T.tolist())),
+        }
+    )
     return table.sort_values("confusability", ascending=False, kind="stable", ignore_index=True)
 
 

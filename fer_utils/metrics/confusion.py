@@ -55,12 +55,6 @@ def confusability(matrix):
     return (share + share.swapaxes(-1, -2)) / 2
 
 
-def asymmetry(matrix):
-    """(…, k, k): how often the row's class is taken for the column's, less the other way."""
-    share = shares(matrix)
-    return share - share.swapaxes(-1, -2)
-
-
 def scores(matrix):
     """Composite scores of one matrix (k, k) or of a stack (…, k, k), as a dict of arrays (…).
 
@@ -150,16 +144,11 @@ def per_class(matrix, classes):
 def pairs(matrix, classes):
     """Table: every pair of classes that both have faces, the most confused first.
 
-    With p the rate at which one class is taken for the other: **confusability** is the mean of
-    the two rates, so a rare class counts as much as a frequent one; **asymmetry** is
-    p(first as second) - p(second as first).
-
-    - ``asymmetry_p``: Fisher's exact test of 'no asymmetry', Holm's correction over the pairs.
-    - ``below``: the ranks of the pairs that are significantly more confused: every pair is
-      compared with every other, with Holm's correction over all comparisons.
+    **Confusability** is the mean of the two rates at which one class is taken for the other, so a
+    rare class counts as much as a frequent one. ``below`` holds the ranks of the pairs that are
+    significantly more confused: every pair is compared with every other, with Holm's correction
+    over all comparisons.
     """
-    from scipy.stats import fisher_exact
-
     matrix = np.asarray(matrix, dtype=np.float64)
     support = matrix.sum(axis=1)
     i, j = np.triu_indices(len(matrix), 1)
@@ -168,8 +157,6 @@ def pairs(matrix, classes):
     value = confusability(matrix)[i, j]
     order = np.argsort(-value, kind="stable")
     i, j, value = i[order], j[order], value[order]
-    x, y, n, m = matrix[i, j], matrix[j, i], support[i], support[j]
-    tables = np.stack([x, n - x, y, m - y], axis=1).reshape(-1, 2, 2).astype(np.int64)
     above = _significantly_above(matrix, i, j)
     rank = np.arange(1, len(i) + 1)
     return pd.DataFrame(
@@ -177,11 +164,9 @@ def pairs(matrix, classes):
             "rank": rank,
             "first": np.take(list(classes), i),
             "second": np.take(list(classes), j),
-            "first_as_second": x / n,
-            "second_as_first": y / m,
+            "first_as_second": matrix[i, j] / support[i],
+            "second_as_first": matrix[j, i] / support[j],
             "confusability": value,
-            "asymmetry": x / n - y / m,
-            "asymmetry_p": holm([fisher_exact(each).pvalue for each in tables]),
             "below": [tuple(rank[higher].tolist()) for higher in above.T],
         }
     )

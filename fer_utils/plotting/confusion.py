@@ -33,12 +33,6 @@ def _names(ax, classes):
     ax.set_yticks(range(len(classes)), classes)
 
 
-def _with_interval(ax, x, table: pd.DataFrame, unit: int = 1, **look) -> None:
-    """The table's accuracy over ``x`` with its interval."""
-    error = table["accuracy"] - table["lo"], table["hi"] - table["accuracy"]
-    ax.errorbar(x, unit * table["accuracy"], yerr=unit * np.maximum(error, 0), ms=4, **look)
-
-
 def plot_matrices(matrix: np.ndarray, classes) -> Figure:
     """By label (percent with intervals), by prediction (percent), and in counts."""
     figure = Figure(figsize=(style.WIDTH, 7.4), dpi=style.DPI)
@@ -60,31 +54,26 @@ def plot_matrices(matrix: np.ndarray, classes) -> Figure:
 
 
 def plot_pairs(table: pd.DataFrame, claimed, voters: np.ndarray | None = None, classes=()):
-    """Confusability and asymmetry of every pair: a dot a network, the mean with its interval.
+    """Confusability of every pair: a dot a network, the mean with its interval.
 
     ``table`` of ``metrics.crossed_pairs``; pairs of names that are ``claimed`` stand in black.
     ``voters`` (k, k): confusability of two voters of one face, in the order of ``classes``.
     """
-    figure, axes = style.figure(1, 2, height=0.7 + 0.21 * len(table), sharey=True)
+    figure, ax = style.figure(height=0.7 + 0.2 * len(table), width=5.2)
     marked = [set(pair) for pair in claimed]
-    for ax, name in zip(axes, ("confusability", "asymmetry"), strict=True):
-        for place, row in table.iterrows():
-            colour = "black" if {row["first"], row["second"]} in marked else style.ACCENT
-            ends = 100 * row[f"{name}_lo"], 100 * row[f"{name}_hi"]
-            ax.plot(ends, [place, place], color=colour, linewidth=2.4, alpha=0.35)
-            each = 100 * np.array(row[f"{name}_each"])
-            ax.plot(each, [place] * len(each), "o", color=colour, ms=3.2, alpha=0.7, mew=0)
-            ax.plot(100 * row[name], place, "|", color=colour, ms=9, mew=1.8)
-        ax.grid(axis="x")
+    for place, row in table.iterrows():
+        colour = "black" if {row["first"], row["second"]} in marked else style.ACCENT
+        ends = 100 * row["lo"], 100 * row["hi"]
+        ax.plot(ends, [place, place], color=colour, linewidth=2.4, alpha=0.35)
+        each = 100 * np.array(row["each"])
+        ax.plot(each, [place] * len(each), "o", color=colour, ms=3.2, alpha=0.7, mew=0)
+        ax.plot(100 * row["confusability"], place, "|", color=colour, ms=9, mew=1.8)
     if voters is not None:
         i, j = ([list(classes).index(n) for n in table[side]] for side in ("first", "second"))
-        axes[0].plot(100 * voters[i, j], table.index, "x", color=style.MARKED, ms=5, mew=1.6)
-    style.rows_downwards(axes[0], pair_names(table))
-    axes[0].set_xlim(left=0)
-    axes[0].set_xlabel("confusability, %")
-    which = "(first taken for second) − (second for first)"
-    axes[1].set_xlabel(f"asymmetry, percentage points\n{which}")
-    axes[1].axvline(0, color=style.MUTED, linewidth=0.8)
+        ax.plot(100 * voters[i, j], table.index, "x", color=style.MARKED, ms=5, mew=1.6)
+    style.rows_downwards(ax, pair_names(table))
+    ax.set(xlim=(0, None), xlabel="confusability, %")
+    ax.grid(axis="x")
     return figure
 
 
@@ -114,8 +103,9 @@ def plot_calibration(tables: dict) -> Figure:
     figure, ax = style.figure(height=3.1, width=4.2)
     ax.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.9, label="perfectly calibrated")
     for (name, table), (colour, line) in zip(tables.items(), LOOKS, strict=False):
-        look = {"fmt": f"o{line}", "color": colour, "linewidth": 1.1, "label": name}
-        _with_interval(ax, table["confidence"], table, **look)
+        error = table["accuracy"] - table["lo"], table["hi"] - table["accuracy"]
+        look = {"fmt": f"o{line}", "color": colour, "linewidth": 1.1, "ms": 4, "label": name}
+        ax.errorbar(table["confidence"], table["accuracy"], yerr=np.maximum(error, 0), **look)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     ax.legend(loc="upper left")
     ax.grid()
@@ -132,32 +122,23 @@ def plot_people(network: np.ndarray, voters: np.ndarray, classes) -> Figure:
     return figure
 
 
-def plot_agreement(by_votes: pd.DataFrame, mistakes: pd.DataFrame) -> Figure:
-    """Accuracy by how many voters agree; whom the crowd sides with in each pair's mistakes.
+def plot_mistakes(mistakes: pd.DataFrame) -> Figure:
+    """Whom the crowd sides with: in all mistakes, and in those of the first eight pairs.
 
-    Of ``metrics.accuracy_by_agreement`` and ``metrics.mistakes``: all mistakes together, and the
-    first eight pairs.
+    ``mistakes`` of ``metrics.mistakes``.
     """
-    figure, (left, right) = style.figure(1, 2, height=3.3, width_ratios=(1, 1.25))
-    look = {"fmt": "o-", "color": style.ACCENT, "linewidth": 1.2}
-    _with_interval(left, by_votes["votes"], by_votes, 100, **look)
-    for row in by_votes.itertuples():
-        left.annotate(f"{row.faces}", (row.votes, 2), ha="center", rotation=90, fontsize=6.5)
-    left.set(xlabel="votes for the commonest class\n(faces along the foot)", ylabel="accuracy, %")
-    left.set_xticks(by_votes["votes"], [f"{n}" if n > 3 else "≤ 3" for n in by_votes["votes"]])
-    left.set_ylim(0, 103)
-    left.grid(axis="y")
+    figure, ax = style.figure(height=3.1, width=5.2)
     table = mistakes.head(1 + 8)
     start = np.zeros(len(table))
     for name, colour, hatch in SIDES:
         share = 100 * (table[f"with_{name}"] / table["mistakes"]).to_numpy()
         look = {"color": colour, "hatch": hatch, "label": name, "ec": "white", "lw": 0}
-        right.barh(table.index, share, left=start, **look)
+        ax.barh(table.index, share, left=start, **look)
         start += share
     expected = {"color": "black", "ms": 11, "mew": 2, "label": "network, by luck"}
-    right.plot(100 * table["expected"], table.index, "|", **expected)
+    ax.plot(100 * table["expected"], table.index, "|", **expected)
     names = [f"{n} ({m})" for n, m in zip(pair_names(table), table["mistakes"], strict=True)]
-    style.rows_downwards(right, [name.replace("all–all", "all mistakes") for name in names])
-    right.set(xlim=(0, 100), xlabel="mistakes in which the crowd sides with …, %")
-    right.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+    style.rows_downwards(ax, [name.replace("all–all", "all mistakes") for name in names])
+    ax.set(xlim=(0, 100), xlabel="mistakes in which the crowd sides with …, %")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return figure
