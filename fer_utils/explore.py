@@ -28,7 +28,6 @@ from fer_utils import evaluation
 from fer_utils.data import read_faces
 from fer_utils.data.ferplus import COLUMNS, EMOTION_OF_COLUMN
 from fer_utils.data.files import PICTURE_SUFFIXES
-from fer_utils.filters import stages
 from fer_utils.plotting import panels as draw
 from fer_utils.plotting import show
 from fer_utils.precomputed import cards
@@ -221,47 +220,21 @@ def saliency(run: Run) -> Panel:
 
 
 def filters(run: Run) -> Panel:
-    """The card of a filter: the first layer's kernels, optima of those between and of the
-    outputs, all that is known of the last layer's."""
-    card, classes, shown = run.read("filters"), run.classes, stages(run.model())
-    (first, layer), (last, _) = shown[0], shown[-1]
-    kernels = run.model().get_submodule(layer).weight.detach()[:, 0].numpy()
-    names = {last: [str(k) for k in range(len(card["free"]))]}
-    names |= {label: [str(k) for k in card[f"{label}_filters"]] for label in card["early"][::-1]}
-    if first != last:
-        names[first] = [str(k) for k in range(len(kernels))]
-    names["outputs"] = list(classes)
-
-    def options(choice: dict) -> dict[str, list[str]]:
-        return {"layer": list(names), "filter": names[choice.get("layer", last)]}
+    """The card of a filter of the last layer: its pictures, its tuning, what its loss costs."""
+    card, classes = run.read("filters"), run.classes
+    names = [str(k) for k in range(len(card["free"]))]
 
     def view(choice: dict) -> tuple[str, Figure]:
-        label, name = choice["layer"], choice["filter"]
-        place = names[label].index(name)
-        if label == last:
-            pictures = {
-                title.replace("\n", " "): (card[kind][place], cards.normalised(card, kind)[place])
-                for kind, title in cards.KINDS.items()
-            }
-            tuning, fall = card["tuning"][place], card["logit_fall"][place]
-            return on_card(card, place, classes), draw.one_card(pictures, tuning, fall, classes)
-        if label == first:
-            told = f"Kernel {name} of {first} as it is: what it weighs up (red) and down (blue)."
-            return told, draw.one_kernel(kernels[place])
-        if label == "outputs":
-            times = card["outputs_logit"][place] / card["outputs_strongest"][place]
-            told = (
-                f"The optimum of the output {name}: {times:.1f} times the highest logit of a face."
-            )
-        else:
-            reached = card[f"{label}_reached"][1, place]
-            told = (
-                f"The optimum of filter {name} of {label} under the power-spectrum prior: "
-                f"normalised activation {reached:.1f} (1 is the strongest real patch)."
-            )
-        return told, draw.one_picture(card[label][place])
+        k = int(choice["filter"])
+        pictures = {
+            title.replace("\n", " "): (card[kind][k], cards.normalised(card, kind)[k])
+            for kind, title in cards.KINDS.items()
+        }
+        told = on_card(card, k, classes)
+        return told, draw.one_card(pictures, card["tuning"][k], card["logit_fall"][k], classes)
 
-    return Panel("05_choose", options, view, {"filter": str(cards.closer(card)[0])})
+    start = {"filter": str(cards.closer(card)[0])}
+    return Panel("05_choose", lambda _: {"filter": names}, view, start)
 
 
 def on_card(card: dict, k: int, classes: tuple[str, ...]) -> str:

@@ -97,18 +97,3 @@ def one_card(pictures: dict, tuning: np.ndarray, fall: np.ndarray, classes) -> F
         chart.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=7)
         chart.tick_params(axis="y", labelsize=7)
     return drawn
-
-
-def one_picture(picture: np.ndarray) -> Figure:
-    """One picture large, in grey levels."""
-    drawn, (ax,) = blank(2.9, 2.1, (0.05, 0.05, 2, 2))
-    style.face_image(ax, picture)
-    return drawn
-
-
-def one_kernel(kernel: np.ndarray) -> Figure:
-    """One kernel large, its weights signed, with their scale."""
-    drawn, (ax, scale) = blank(2.9, 2.1, (0.05, 0.05, 2, 2), (2.12, 0.15, 0.1, 1.6))
-    drawn.colorbar(style.signed_image(ax, kernel), cax=scale)
-    scale.set_title("weight", fontsize=7.5, loc="left")
-    return drawn
