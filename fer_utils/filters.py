@@ -12,7 +12,7 @@ uses; ``images`` are (n, channels, height, width), scaled as the model expects. 
 ``nn.Module`` will do, and is left as it was found.
 
 - ``stages``             the convolutions, first to last
-- ``receptive_field``    measured from the gradient;  ``field_arithmetic``: by the formula
+- ``receptive_field``    measured from the gradient
 - ``responses``          every filter's activation to every face;  ``activation``: to crops
 - ``top_patches``        the crops behind the strongest, median or weakest
 - ``maximise``           activation maximisation (Erhan et al. 2009, technical report 1341,
@@ -30,7 +30,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.utils import _pair
 
 from fer_utils.inspection import (
     FACE,
@@ -128,61 +127,6 @@ def _extent(unit, images, axis):
     if len(lit) == 0:
         raise ValueError("no pixel moves a unit of this layer: are its weights zero?")
     return int(lit[0]), int(lit[-1]) + 1
-
-
-def field_arithmetic(model, layer=None, shape=FACE) -> tuple:
-    """(size, step, start) by the formula: unit i sees ``size`` pixels from ``start`` + i · ``step``.
-
-    size += (kernel − 1) · dilation · step at each layer on the way, for square kernels; where
-    branches meet, the widest counts (Araujo et al. 2019, Distill).
-    """
-    with explained(model) as net:
-        image = blank(net, shape)
-        name = conv_name(net, image, layer)
-        known = [(image, (1, 1, 0))]  # maps, each with the field of its units
-        for called, module, given, output in calls(net, image):
-            field = _field_behind(module, given, output, known)
-            if called == name and field is None:
-                raise ValueError(
-                    f"something before layer {name!r} changes the size of its maps and is neither "
-                    "a convolution nor a pool that the formula knows; use receptive_field"
-                )
-            if called == name:
-                return field
-            if isinstance(output, torch.Tensor):
-                known.append((output, field))
-    raise ValueError(f"layer {name!r} takes no part in the model's forward pass")
-
-
-def _field_behind(module, given, output, known):
-    """(size, step, start) of a layer's units; None where the formula does not tell.
-
-    Its input has the field of the layer that made it, or else the widest so far of maps of that
-    size.
-    """
-    if not isinstance(given, torch.Tensor) or not isinstance(output, torch.Tensor):
-        return None
-    fields = [field for maps, field in known if maps is given]
-    if not fields:
-        fields = [field for maps, field in known if maps.shape[2:] == given.shape[2:]]
-    if not fields or None in fields:
-        return None
-    size, step, start = max(fields)
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        kernel, stride, padding, dilation = _geometry(module)
-        return size + (kernel - 1) * dilation * step, step * stride, start - padding * step
-    return (size, step, start) if output.shape[2:] == given.shape[2:] else None
-
-
-def _geometry(module):
-    """kernel, stride, padding, dilation of a convolution or pool, along its rows."""
-    kernel, stride = _pair(module.kernel_size)[0], _pair(module.stride)[0]
-    dilation = _pair(getattr(module, "dilation", 1))[0]
-    if module.padding in ("same", "valid"):
-        padding = dilation * (kernel - 1) // 2 if module.padding == "same" else 0
-    else:
-        padding = _pair(module.padding)[0]
-    return kernel, stride, padding, dilation
 
 
 class Responses(NamedTuple):

@@ -94,13 +94,13 @@ def maps_of(model, layer, images):
 
 
 @pytest.mark.parametrize(
-    ("layer", "size"), [("layer1.0", 5), ("layer2.0", 10), ("layer3.0", 20), ("layer4.0", 40)]
-)
-def test_the_measured_field_of_the_reports_network_is_the_arithmetic_one(layer, size):
-    model = seeded(FerCNN)
-    field = filters.receptive_field(model, layer)
-    by_formula, step, start = filters.field_arithmetic(model, layer)
-    assert field.size == (size, size) == (by_formula, by_formula)
+    ("layer", "size", "step", "start"),
+    [("layer1.0", 5, 1, -2), ("layer2.0", 10, 2, -4), ("layer3.0", 20, 4, -8),
+     ("layer4.0", 40, 8, -16)],
+)  # fmt: skip
+def test_the_measured_field_of_the_reports_network_is_that_by_hand(layer, size, step, start):
+    field = filters.receptive_field(seeded(FerCNN), layer)
+    assert field.size == (size, size)
     for i, (first, last) in enumerate(field.rows):  # clipped by the face's border
         assert (first, last) == (max(start + i * step, 0), min(start + i * step + size, 48))
     assert field.columns == field.rows
@@ -110,74 +110,48 @@ def test_the_measured_field_of_the_reports_network_is_the_arithmetic_one(layer, 
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_measured_and_arithmetic_fields_agree_on_random_chains(seed):
+def test_measured_fields_follow_the_formula_on_random_chains(seed):
     generator = torch.Generator().manual_seed(seed)
 
     def pick(*options):
         return options[int(torch.randint(len(options), (1,), generator=generator))]
 
+    settings = [  # kernel, stride, padding, dilation
+        (pick(1, 3, 5), 1, pick(0, 1), 1), (pick(1, 3), pick(1, 2), pick(0, 1), 1),
+        pick((2, 2, 0, 1), (3, 2, 0, 1)), (pick(2, 3), 1, 1, pick(1, 2)),
+    ]  # fmt: skip
+    first, second, pool, last = settings
     layers = [
-        lambda: nn.Conv2d(1, 8, pick(1, 3, 5), padding=pick(0, 1, "same")),
-        lambda: nn.Conv2d(8, 8, pick(1, 3), padding=pick(0, 1), stride=pick(1, 2)),
-        lambda: pick(nn.MaxPool2d(2), nn.AvgPool2d(3, 2)),
-        lambda: nn.Conv2d(8, 8, pick(2, 3), padding=1, dilation=pick(1, 2)),
-    ]
+        lambda: nn.Conv2d(1, 8, *first), lambda: nn.Conv2d(8, 8, *second),
+        lambda: pick(nn.MaxPool2d, nn.AvgPool2d)(*pool[:2]), lambda: nn.Conv2d(8, 8, *last),
+    ]  # fmt: skip
+    size, step, start = 1, 1, 0
+    for kernel, stride, padding, dilation in settings:
+        size, start = size + (kernel - 1) * dilation * step, start - padding * step
+        step *= stride
     model = seeded(lambda: nn.Sequential(*[make() for make in layers]), seed)
     field = filters.receptive_field(model, "3", (1, 32, 32))
-    size, step, start = filters.field_arithmetic(model, "3", (1, 32, 32))
     assert field.columns == field.rows
-    for i, (first, last) in enumerate(field.rows):
+    for i, seen in enumerate(field.rows):
         wanted = start + i * step, start + i * step + size
         if wanted[0] >= 0 and wanted[1] <= 32:
-            assert (first, last) == wanted
+            assert seen == wanted
         else:  # a dilated kernel that hangs over the border may see less than the clipped box
-            assert first >= max(wanted[0], 0) and last <= min(wanted[1], 32)
+            assert seen[0] >= max(wanted[0], 0) and seen[1] <= min(wanted[1], 32)
 
 
-@pytest.mark.parametrize("layer", ["stage1.0.body.3", "stage2.0.skip.0", "stage2.0.body.3"])
-def test_where_branches_meet_the_widest_field_counts(layer):
+def test_where_branches_meet_the_widest_field_counts():
     model = seeded(FerResNet)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.fill_(0.5)  # a branch starts at 0, as if it were not there
-    size = filters.receptive_field(model, layer).size
-    assert size == (filters.field_arithmetic(model, layer)[0],) * 2
+    # stem 5 and its pool 6, then 3×3 kernels at steps 2, 2, 2 and 4; the skip's 1×1 widens nothing
+    sizes = {"stage1.0.body.3": 14, "stage2.0.skip.0": 14, "stage2.0.body.3": 26}
+    assert {layer: filters.receptive_field(model, layer).size[0] for layer in sizes} == sizes
 
 
-def test_a_size_changed_by_no_layer_is_refused_by_the_arithmetic_alone():
-    model = seeded(Viewed)
-    assert filters.receptive_field(model, "second", (3, SIZE, SIZE)).size == (8, 8)
-    with pytest.raises(ValueError, match="receptive_field"):
-        filters.field_arithmetic(model, "second", (3, SIZE, SIZE))
-
-
-@pytest.mark.parametrize(
-    "between",
-    [
-        nn.ConvTranspose2d(4, 4, 2, 2),
-        nn.Upsample(scale_factor=2),
-        nn.AdaptiveAvgPool2d(4),
-        nn.LPPool2d(2, 2),
-        nn.MaxPool2d(2, return_indices=True),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_a_layer_that_the_formula_does_not_know_is_refused_rather_than_miscounted(between):
-    class Between(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.between = nn.Conv2d(1, 4, 3, padding=1), between
-            self.last = nn.Conv2d(4, 5, 3)
-
-        def forward(self, x):
-            maps = self.between(self.first(x))
-            return self.last(maps[0] if isinstance(maps, tuple) else maps).mean((2, 3))
-
-    model = seeded(Between)
-    assert filters.field_arithmetic(model, "first", SHAPE) == (3, 1, -1)
-    assert filters.receptive_field(model, "last", SHAPE).size > (3, 3)
-    with pytest.raises(ValueError, match=r"'last'.*receptive_field"):
-        filters.field_arithmetic(model, "last", SHAPE)
+def test_a_field_is_measured_where_a_function_changes_the_size_of_the_maps():
+    assert filters.receptive_field(seeded(Viewed), "second", (3, SIZE, SIZE)).size == (8, 8)
 
 
 def test_a_layer_that_no_gradient_reaches_has_no_field():
