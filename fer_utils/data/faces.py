@@ -54,7 +54,7 @@ class Faces:
     - ``labels``  int64 (n,), index into ``classes``, -1 where unlabelled
     - ``split``   str (n,), one of ``SPLITS``
     - ``votes``   int64 (n, 10), FER+ crowd votes in that file's column order, or None
-    - ``action_units``  known for synthetic faces alone
+    - ``action_units``, ``masks``  known for synthetic faces alone
     - ``notes``   what was recognised, assumed, converted or left out: a sentence each
     - ``classes`` the names of the labels
     """
@@ -64,6 +64,7 @@ class Faces:
     split: np.ndarray
     votes: np.ndarray | None = None
     action_units: np.ndarray | None = None
+    masks: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = EMOTIONS
 
@@ -72,7 +73,7 @@ class Faces:
         if self.images.dtype != np.uint8 or self.images.shape != (n, SIDE, SIDE):
             have = f"{self.images.dtype} {self.images.shape}"
             raise ValueError(f"images: {have}, expected uint8 (n, {SIDE}, {SIDE})")
-        for name in ("labels", "split", "votes", "action_units"):
+        for name in ("labels", "split", "votes", "action_units", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != n:
                 raise ValueError(f"{name}: {len(values)} rows for {n} images")

@@ -1,15 +1,15 @@
 """Faces whose expressive pixels are known: parametric heads drawn by facial action units.
 
 ``faces(n, seed, preset)`` draws 48×48 grey faces of the seven expressions. With every face
-comes the truth: its action units (the facial movements of Ekman & Friesen 1978), and what ten
-virtual annotators would call it.
+comes the truth: its action units (the facial movements of Ekman & Friesen 1978), the pixels
+of brow, eye, nose and mouth, and what ten virtual annotators would call it.
 
 - Face i depends on (seed, i, preset) alone: one counter-based random stream a face.
 - Class ``i % 7``, split ``i % 10`` (8 PublicTest, 9 PrivateTest, else Training): 70 faces in a
   row hold every class once in each test split.
 - ``rerender`` draws the same people in the same pose and light with some action units at
   rest; ``difference_map`` is by how many grey levels that changes each pixel: what the
-  units show.
+  units show. An action unit changes pixels of its own part only (``PARTS``).
 - Pixels come from + − × ÷ √ and comparisons alone, which IEEE 754 fixes to the bit.
 
 Classes combine action units as in EMFACS (Friesen & Ekman 1983): ``EMFACS``.
@@ -32,6 +32,12 @@ ACTION_UNITS = {
     15: "lip corner depressor", 16: "lower lip depressor", 17: "chin raiser",
     20: "lip stretcher", 23: "lip tightener", 25: "lips part", 26: "jaw drop",
 }  # fmt: skip
+PARTS = {
+    "brow": (1, 2, 4),
+    "eye": (5, 6, 7),
+    "nose": (9,),
+    "mouth": (12, 15, 16, 17, 20, 23, 25, 26),
+}
 EMFACS = {  # class: action unit -> its strength where the expression is at full intensity
     "Angry": {4: 1, 5: 0.6, 7: 1, 17: 0.5, 23: 1},
     "Disgust": {4: 0.4, 9: 1, 15: 0.7, 16: 0.8, 17: 0.5},
@@ -69,6 +75,8 @@ class SyntheticFaces(Faces):
     """``Faces`` with the truth, and what it takes to draw them again.
 
     - ``action_units``  float32 (n, 15), 0 at rest … 1, columns as ``ACTION_UNITS``
+    - ``masks``         bool (n, 4, 48, 48), as ``PARTS``: paint of the part, visible, makes up
+      more than 1/64 of the pixel
     """
 
     index: np.ndarray | None = None  # int64 (n,): which face of the stream
@@ -96,22 +104,24 @@ def at(index, seed: int = 0, preset: str | Preset = "default") -> SyntheticFaces
         preset = PRESETS[preset]
     index = np.asarray(index, dtype=np.int64)
     units = draw_action_units(seed, index, preset)
+    images, masks = draw(units, seed, index, preset)
     return SyntheticFaces(
-        images=draw(units, seed, index, preset), labels=index % len(EMOTIONS),
+        images=images, labels=index % len(EMOTIONS),
         split=np.array(SPLITS)[np.maximum(index % 10 - 7, 0)],
         votes=draw_votes(units, seed, index, preset),
-        action_units=units, index=index, seed=seed, preset=preset,
+        action_units=units, masks=masks, index=index, seed=seed, preset=preset,
     )  # fmt: skip
 
 
 def columns(units) -> list[int]:
-    """Columns of ``action_units``: of one unit, several, or those of a class by name."""
-    units = EMFACS.get(units, units) if isinstance(units, str) else units
+    """Columns of ``action_units``: of one unit, several, or those of a part or class by name."""
+    if isinstance(units, str):
+        units = {**PARTS, **EMFACS}.get(units, units)
     units = [units] if isinstance(units, str | Integral) else list(units)
     if unknown := [unit for unit in units if unit not in COLUMN]:
         raise ValueError(
-            f"no action unit or class {unknown[0]!r} (have: {', '.join(map(str, COLUMN))}; "
-            f"{', '.join(EMFACS)})"
+            f"no action unit, part or class {unknown[0]!r} (have: {', '.join(map(str, COLUMN))}; "
+            f"{', '.join((*PARTS, *EMFACS))})"
         )
     return [COLUMN[unit] for unit in units]
 
@@ -119,7 +129,7 @@ def columns(units) -> list[int]:
 def rerender(faces: SyntheticFaces, without=(), action_units=None) -> SyntheticFaces:
     """The same people, pose, light and noise, with the action units ``without`` at rest.
 
-    ``without``: what ``columns`` takes: ``12``, ``(1, 2)``, ``"Fear"``.
+    ``without``: what ``columns`` takes: ``12``, ``(1, 2)``, ``"mouth"``, ``"Fear"``.
     ``action_units`` (n, 15) replaces the faces' own first. Labels and votes stay as they were.
     """
     if not isinstance(faces, SyntheticFaces):
@@ -128,8 +138,8 @@ def rerender(faces: SyntheticFaces, without=(), action_units=None) -> SyntheticF
     if units.shape != faces.action_units.shape:
         raise ValueError(f"action_units: {units.shape}, expected {faces.action_units.shape}")
     units[:, columns(without)] = 0
-    images = draw(units, faces.seed, faces.index, faces.preset)
-    return replace(faces, images=images, action_units=units)
+    images, masks = draw(units, faces.seed, faces.index, faces.preset)
+    return replace(faces, images=images, masks=masks, action_units=units)
 
 
 def difference_map(faces: SyntheticFaces, without) -> np.ndarray:
@@ -240,9 +250,10 @@ def draw_votes(units, seed, index, preset) -> np.ndarray:
     return (votes[:, :, None] == np.arange(10)).sum(1)
 
 
-def draw(units, seed, index, preset) -> np.ndarray:
-    """Pictures uint8 (n, 48, 48) of faces with these action units."""
+def draw(units, seed, index, preset) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures uint8 (n, 48, 48) and masks bool (n, 4, 48, 48) of faces with these action units."""
     images = np.empty((len(index), SIDE, SIDE), np.uint8)
+    masks = np.empty((len(index), len(PARTS), SIDE, SIDE), bool)
     low, high = np.array(list(RANGES.values())).T
     for start in range(0, len(index), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -254,8 +265,9 @@ def draw(units, seed, index, preset) -> np.ndarray:
         p = SimpleNamespace(**{name: per_face(v) for name, v in values.items()})
         p.grain = torch.as_tensor(grain(seed, index[rows]))
         au = {unit: per_face(units[rows, column]) for unit, column in COLUMN.items()}
-        images[rows] = face(p, au).numpy()
-    return images
+        picture, parts = face(p, au)
+        images[rows], masks[rows] = picture.numpy(), parts.numpy()
+    return images, masks
 
 
 def per_face(values: np.ndarray) -> torch.Tensor:
