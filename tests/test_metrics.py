@@ -319,6 +319,17 @@ def test_the_divergence_is_unbiased_where_votes_and_answers_are_of_the_same_face
     assert np.mean(found) == pytest.approx(truth, abs=3.5 * np.std(found) / np.sqrt(60))
 
 
+def test_the_gap_of_a_pair_is_that_of_voters_and_network():
+    # a voter takes either for the other in 4 of 10; the network Neutral for Happy in one of four
+    cells = [(0, 0, (6, 4, 0), 300), (0, 1, (6, 4, 0), 100), (1, 1, (4, 6, 0), 400),
+             (2, 2, (0, 0, 10), 50)]  # fmt: skip
+    table = metrics.pair_gaps(*votes_of_three(cells)).set_index(["first", "second"])
+    row = table.loc[("Neutral", "Happy")]
+    assert row["voters"] == pytest.approx(0.4) and row["network"] == pytest.approx(0.125)
+    assert row["gap"] == pytest.approx(row["voters"] - row["network"])
+    assert table.index[0] == ("Neutral", "Happy") and (table.iloc[1:]["gap"] == 0).all()
+
+
 def test_the_votes_of_faces_are_found_by_their_row():
     votes = np.random.default_rng(0).multinomial(10, [0.1] * 10, 3).astype(np.uint8)
     stored = {"row": np.array([7, 3, 5]), "votes": votes}
@@ -593,10 +604,12 @@ def test_figures_are_drawn_for_a_network_that_knows_nothing():
     votes = votes_like(labels)
     voters = metrics.vote_rows(votes, labels)[:, :-1]
     pairs = metrics.crossed_pairs(labels, answers[None], CLASSES)
+    curves = {"run": dict.fromkeys(CLASSES, (np.ones(2), np.arange(2)))}
     figures = [
         draw.plot_matrices(matrix, CLASSES),
         draw.plot_pairs(pairs, CLAIM, (voters + voters.T) / 2, CLASSES),
         draw.plot_difference(*metrics.paired_cells(labels, answers, answers, 7), CLASSES),
+        draw.plot_precision_recall(curves, dict.fromkeys(CLASSES[:2], 0.1)),
         draw.plot_calibration({"run": metrics.reliability(labels, p)}),
         draw.plot_people(metrics.shares(matrix), voters, CLASSES),
         draw.plot_mistakes(metrics.mistakes(votes, labels, answers)),

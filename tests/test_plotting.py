@@ -50,6 +50,7 @@ def test_figures_of_filters_are_drawn_for_other_classes_and_numbers(classes):
     rows = {name: k for k, name in enumerate(classes)}
     laid_out(filters.growth(RNG.normal(size=(256, 7, 7)), {}, outputs))
     laid_out(filters.closer_look({"a": (pictures, values[:, 0])}, values, values, rows))
+    laid_out(filters.ablation_plot(values, np.sort(values.argmax(1)), classes))
     laid_out(filters.activation_plot({"a": values[:, 0]}))
     figure = filters.feature_maps(np.zeros((48, 48)), {"a": pictures[:2], "b": pictures[:10]})
     assert laid_out(figure).axes[1].get_xlim() == (0, 10)
@@ -81,12 +82,17 @@ def test_of_a_long_randomisation_some_steps_are_shown_first_and_last_among_them(
 def test_a_class_without_a_face_leaves_the_scale_of_the_other_ones_alone():
     fall = RNG.normal(size=(20, 3))
     fall[:, 2] = np.nan
-    assert style.signed_limit(fall) == np.quantile(abs(fall[:, :2]), 0.995)
+    figure = laid_out(filters.ablation_plot(fall, np.arange(20) // 10, ("a", "b", "c")))
+    limit = np.quantile(abs(fall[:, :2]), 0.995)
+    assert figure.axes[0].images[0].get_clim() == (-limit, limit)
     assert style.signed_limit(np.full(3, np.nan)) == style.signed_limit(np.zeros(3)) == 1
 
 
 def test_a_run_is_drawn_beside_both_networks_that_it_is_compared_with():
     names = ["this run", "2019 recipe", "shipped run fer2013"]
+    curve = {"calm": (np.array([0.5, 1]), np.array([1, 0]))}
+    drawn = laid_out(confusion.plot_precision_recall(dict.fromkeys(names, curve), {"calm": 0.5}))
+    assert [line.get_label() for line in drawn.axes[0].lines] == [*names, "guessing"]
     part = {"lo": [0.4, 0.6], "hi": [0.6, 0.8], "accuracy": [0.5, 0.7]}
     table = pd.DataFrame(part | {"confidence": [0.5, 0.7]})
     drawn = laid_out(confusion.plot_calibration(dict.fromkeys(names, table)))

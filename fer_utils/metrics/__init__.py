@@ -28,6 +28,7 @@ from .annotators import (
     divergence,
     label_agreement,
     mistakes,
+    pair_gaps,
     people_and_network,
     readings,
     vote_rows,

@@ -21,6 +21,7 @@ from .comparison import favoured, mcnemar
 from .confusion import (
     Z,
     class_indices,
+    confusability,
     confusion_matrix,
     percentiles,
     ratio,
@@ -132,6 +133,22 @@ def people_and_network(votes, labels, predicted, classes=EMOTIONS, draws=2000):
         table[classes[index]] = [n, *found]
     columns = ["faces", "divergence", "lo", "hi"]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns)
+
+
+def pair_gaps(votes, labels, predicted, classes=EMOTIONS):
+    """Table: confusability of each pair by voters and by the network, the largest gap first.
+
+    Columns first, second, voters, network, gap = voters - network; both are given the label.
+    Pairs with a class that has no face are left out.
+    """
+    k, names = len(classes), np.array(list(classes))
+    i, j = np.triu_indices(k, 1)
+    rates = vote_rows(votes, labels, classes)[:, :-1]
+    voters = ((rates + rates.T) / 2)[i, j]
+    network = confusability(confusion_matrix(labels, predicted, k))[i, j]
+    table = pd.DataFrame({"first": names[i], "second": names[j], "voters": voters})
+    table = table.assign(network=network, gap=voters - network).dropna()
+    return table.sort_values("gap", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
 def agreement(votes, labels, predicted, classes=EMOTIONS):

@@ -98,6 +98,29 @@ def plot_difference(difference: np.ndarray, p: np.ndarray, classes) -> Figure:
     return figure
 
 
+def plot_precision_recall(curves: dict, support) -> Figure:
+    """A small panel a class: its precision over its recall, against all other classes.
+
+    ``curves`` {network: {class: (precision, recall)}}, the run first; ``support`` {class: share
+    of the faces}, the precision of guessing.
+    """
+    rows = -(-len(support) // 4)
+    figure, axes = style.figure(rows, 4, height=0.5 + 1.6 * rows, sharex=True, sharey=True)
+    axes = np.ravel(axes)
+    for ax, (name, share) in zip(axes, support.items(), strict=False):
+        for (network, found), (colour, line) in zip(curves.items(), LOOKS, strict=False):
+            precision, recall = found[name]
+            ax.plot(recall, precision, line, color=colour, linewidth=1.3, label=network)
+        ax.axhline(share, color=style.MUTED, linewidth=0.9, ls=":", label="guessing")
+        ax.set(title=name, xlim=(0, 1), ylim=(0, 1.02))
+    for ax in axes[len(support) :]:
+        ax.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.supxlabel("recall", fontsize=8.5)
+    figure.supylabel("precision", fontsize=8.5)
+    return figure
+
+
 def plot_calibration(tables: dict) -> Figure:
     """Accuracy by confidence: ``tables`` {network: of ``metrics.reliability``}, the run first."""
     figure, ax = style.figure(height=3.1, width=4.2)

@@ -200,3 +200,25 @@ def patches_plot(rows: dict[str, dict[str, np.ndarray]]) -> Figure:
         line[0].set_ylabel(name, fontsize=7.5, rotation=0, ha="right", va="center")
     style.heads(axes, above=blocks, size=9)
     return drawn
+
+
+def ablation_plot(fall: np.ndarray, favourite: np.ndarray, classes: tuple[str, ...]) -> Figure:
+    """What each class's own logit loses when a filter is zeroed: ``fall`` (f, c), signed.
+
+    Filters in the order of the sheet; lines part them by ``favourite`` (f,), the class that each
+    responds to most.
+    """
+    drawn, ax = style.figure(height=1.9)
+    limit = style.signed_limit(fall)
+    shown = ax.imshow(fall.T, cmap=style.SIGNED, vmin=-limit, vmax=limit, aspect="auto")
+    starts = np.flatnonzero(np.diff(favourite, prepend=-1))
+    stops = np.append(starts[1:], len(favourite))
+    for start in starts[1:]:
+        ax.axvline(start - 0.5, color="black", lw=0.8)
+    names = [classes[favourite[start]] for start in starts]
+    ax.set_xticks((starts + stops - 1) / 2, names, fontsize=7)
+    ax.tick_params(axis="x", length=0)
+    ax.set_yticks(range(len(classes)), classes)
+    ax.set_xlabel("filters by the class that they respond to most")
+    drawn.colorbar(shown, ax=ax, label="logit lost, nats", pad=0.01, extend="both")
+    return drawn

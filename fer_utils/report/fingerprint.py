@@ -15,7 +15,7 @@ from fer_utils.report import ReportError
 
 NAME = r"\d\d_\w+"  # of a chapter
 PACKAGES = (
-    "torch", "numpy", "pandas", "scipy", "matplotlib", "seaborn",
+    "torch", "numpy", "pandas", "scikit-learn", "matplotlib", "seaborn",
     "papermill", "ipykernel", "nbconvert", "typst", "pypandoc_binary",
 )  # fmt: skip
 
