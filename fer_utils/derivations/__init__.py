@@ -2,7 +2,7 @@
 
 Every layer's backward function has the same contract::
 
-    dy      gradient of a scalar loss at the layer's output, shape of that output
+    g       gradient of a scalar loss at the layer's output, shape of that output
     x, …    what the forward pass was given
     return  dx; for a layer with weights the gradients in the order of its inputs: (dx, dW, …)
             each with its input's shape

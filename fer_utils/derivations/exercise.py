@@ -17,7 +17,7 @@ def check_six(answers: dict[str, Callable]) -> dict[str, str]:
     """The verdict on each derivative, a few words: "right", or what is wrong with it.
 
     ``answers`` holds for any of ``NODES`` a function ``(g, x, gamma, eps)`` that returns ∂ℓ/∂node
-    of one channel: g = ∂ℓ/∂y and x are float64 tensors (m,), gamma and eps numbers. ∂ℓ/∂x_hat
+    of one channel: g = ∂ℓ/∂z and x are float64 tensors (m,), gamma and eps numbers. ∂ℓ/∂x_hat
     and ∂ℓ/∂x are (m,), the others numbers. They are compared with ``batchnorm_steps``, m = 2 to 6.
     """
     if unknown := sorted(set(answers) - set(NODES)):

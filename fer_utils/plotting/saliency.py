@@ -171,7 +171,7 @@ def plot_mistakes(images: np.ndarray, answer: np.ndarray, label: np.ndarray, nam
 
 
 def overlay(ax, image: np.ndarray, amount: np.ndarray, limit: float, **kwargs):
-    """A map of what is 0 or more over a grey face: below 0.35 of the limit the face shows."""
+    """A map of what is 0 or more over a grey face, which always shows through."""
     face_image(ax, image, **kwargs)
     alpha = 0.75 * np.clip(amount / limit / 0.35, 0, 1)
     return style.amount_image(ax, amount, limit, alpha=alpha, **kwargs)

@@ -100,7 +100,7 @@ def amount_image(ax: Axes, map_: np.ndarray, limit: float, **kwargs):
 
 
 def map_image(ax: Axes, map_: np.ndarray, limit: float):
-    """Red and blue where there is a negative value, else one colour."""
+    """Red and blue where there is a negative value, else dark to bright."""
     return (signed_image if map_.min() < 0 else amount_image)(ax, map_, limit)
 
 
