@@ -23,8 +23,9 @@ export FER_NETWORK := $(or $(NETWORK),$(FER_NETWORK))
 export JUPYTER_PLATFORM_DIRS := 1
 
 SYSTEM_PYTHON := $(if $(shell command -v python3 2>/dev/null),python3,python)
-ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),\
-            $(shell python -c 'import fer_utils, nbval, xdist' 2>/dev/null && echo python))
+# -P: what is installed counts, not the folder that make stands in.
+HAS_PROJECT := python -P -c 'import importlib.metadata as m; m.version("fer-utils"); import nbval, xdist'
+ACTIVE := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),$(shell $(HAS_PROJECT) 2>/dev/null && echo python))
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 READY := $(if $(ACTIVE),,.venv/ready)
 TRAINING = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
@@ -39,7 +40,10 @@ help:
 .venv/ready: pyproject.toml constraints.txt
 	@mkdir .venv.lock || { echo "another make builds .venv: wait for it (is none at work? then" \
 	    "remove .venv.lock)" >&2; exit 1; }
-	@trap 'rmdir .venv.lock' EXIT; trap 'exit 130' INT TERM; echo "building .venv (a few minutes, once)" && \
+	@trap 'rmdir .venv.lock' EXIT; trap 'exit 130' INT TERM; \
+	$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(SYSTEM_PYTHON) is" \
+	    "older than Python 3.11: name another, for instance SYSTEM_PYTHON=python3.12" >&2; exit 1; } && \
+	echo "building .venv (a few minutes, once)" && \
 	$(SYSTEM_PYTHON) -m venv .venv && \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt -e '.[test]' && \

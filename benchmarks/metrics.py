@@ -7,7 +7,7 @@ Time is CPU seconds of this process on PrivateTest of ``runs/fer2013`` (a made-u
 size where that run is missing), the median of five.
 """
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -95,4 +95,6 @@ def coverage(labels, p, worlds=1000):
 
 
 if __name__ == "__main__":
-    (coverage if "coverage" in sys.argv[1:] else race)(*predictions())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("time", "coverage"), default="time")
+    (coverage if parser.parse_args().what == "coverage" else race)(*predictions())

@@ -10,6 +10,7 @@
 CPU seconds of all processes, one after another on one thread each; without the real images.
 """
 
+import argparse
 import os
 import resource
 import subprocess
@@ -43,6 +44,7 @@ def cpu_seconds(*command: str, cwd: Path = ROOT) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     python = (sys.executable, "-m")
     with tempfile.TemporaryDirectory() as folder:
         cells = one_by_one = 0.0

@@ -464,3 +464,13 @@ def test_make_runs_the_chapters_in_this_environments_kernel_and_passes_its_setti
     command = ["make", "-s", "-f", "-", "show", "CLASSES=Happy,Sad"]
     told = subprocess.run(command, cwd=ROOT, input=shown, capture_output=True, text=True)
     assert told.stdout == "Happy,Sad\n"
+
+
+def test_make_leaves_an_active_environment_that_lacks_the_project_alone(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    active = {"VIRTUAL_ENV": str(tmp_path), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command, environment = ["make", "-n", "READY=", "lint"], os.environ | active
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert told.stdout.startswith(".venv/bin/python -m ruff")
