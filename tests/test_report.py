@@ -473,4 +473,4 @@ def test_make_leaves_an_active_environment_that_lacks_the_project_alone(tmp_path
     active = {"VIRTUAL_ENV": str(tmp_path), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     command, environment = ["make", "-n", "READY=", "lint"], os.environ | active
     told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert told.stdout.startswith(".venv/bin/python -m ruff")
+    assert "\n.venv/bin/python -m ruff" in "\n" + told.stdout
