@@ -38,8 +38,8 @@ def seeded(seed=0):
     return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def assert_is_torchs(mine, forward, inputs, g, bound=EXACT):
-    theirs = by_hand.gradients_by_torch(forward, inputs, g)
+def assert_is_torchs(mine, forward, inputs, dy, bound=EXACT):
+    theirs = by_hand.gradients_by_torch(forward, inputs, dy)
     for hand, reference in zip(mine, theirs, strict=True):
         torch.testing.assert_close(hand, reference, rtol=bound, atol=bound)
 
@@ -150,7 +150,9 @@ def test_an_error_of_1e7_escapes_gradcheck_but_not_torch(rates):
     rounded = rates.xs(cases.ROUNDED, level="error")
     assert (rounded["gradcheck"] == 0).all() and (rounded["torch"] == 1).all()
     for case in CASES.values():
-        right, wrong = (f(case.g, *case.inputs) for f in (case.backward, case.wrong[cases.ROUNDED]))
+        right, wrong = (
+            f(case.dy, *case.inputs) for f in (case.backward, case.wrong[cases.ROUNDED])
+        )
         assert 1e-9 < by_hand.relative_error(wrong, right) < 1e-5
 
 
@@ -160,7 +162,7 @@ def test_catch_rates_are_shares_of_the_seeds():
 
 
 def test_no_check_holds_where_a_gradient_is_not_a_number():
-    of = CASES["LeakyReLU"], lambda g, x: g * math.nan
+    of = CASES["LeakyReLU"], lambda dy, x: dy * math.nan
     assert not any(check(*of) for check in checks.CHECKS.values())
     nan, one = torch.tensor([math.nan]), torch.ones(1)
     assert not by_hand.relative_error((one, nan), (one, one)) <= 1
@@ -170,15 +172,15 @@ def test_no_check_holds_where_a_gradient_is_not_a_number():
 def test_the_planted_batch_norm_is_right_where_nothing_is_planted():
     case = CASES["batch norm"]
     x, gamma, _ = case.inputs
-    right = by_hand.batchnorm_backward(case.g, x, gamma, EPS)
-    assert by_hand.relative_error(cases.norm_pass(case.g, x, gamma), right) <= EXACT
+    right = by_hand.batchnorm_backward(case.dy, x, gamma, EPS)
+    assert by_hand.relative_error(cases.norm_pass(case.dy, x, gamma), right) <= EXACT
 
 
 def test_a_function_that_saves_x_hat_as_a_constant_fails_gradgradcheck():
     case = CASES["batch norm"]
 
-    def naive(g, x, gamma, beta):
-        return by_hand.batchnorm_backward(g, x.detach(), gamma, EPS)
+    def naive(dy, x, g, b):
+        return by_hand.batchnorm_backward(dy, x.detach(), g, EPS)
 
     assert checks.passes_gradcheck(case, naive)
     assert not checks.passes_gradcheck(case, naive, second=True)
@@ -220,17 +222,17 @@ def test_size_and_gradients_of_any_convolution_are_torchs(rows, columns, seed):
         with pytest.raises(RuntimeError):
             forward(*inputs)
         return
-    g = draw(2, 3, *small)
-    mine = by_hand.conv2d_backward(g, *inputs[:2], stride, padding, dilation)
-    assert_is_torchs(mine, forward, inputs, g)
+    dy = draw(2, 3, *small)
+    mine = by_hand.conv2d_backward(dy, *inputs[:2], stride, padding, dilation)
+    assert_is_torchs(mine, forward, inputs, dy)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_a_convolution_of_padding_same_goes_back_as_torchs():
     draw = seeded(2)
-    inputs, g = [draw(2, 2, 7, 6), draw(3, 2, 4, 3), draw(3)], draw(2, 3, 7, 6)
-    mine = by_hand.conv2d_backward(g, *inputs[:2], 1, "same", (2, 3))
-    assert_is_torchs(mine, lambda x, w, c: F.conv2d(x, w, c, 1, "same", (2, 3)), inputs, g)
+    inputs, dy = [draw(2, 2, 7, 6), draw(3, 2, 4, 3), draw(3)], draw(2, 3, 7, 6)
+    mine = by_hand.conv2d_backward(dy, *inputs[:2], 1, "same", (2, 3))
+    assert_is_torchs(mine, lambda x, w, c: F.conv2d(x, w, c, 1, "same", (2, 3)), inputs, dy)
 
 
 @settings(max_examples=40)
@@ -243,16 +245,16 @@ def test_pools_are_torchs_and_give_ties_to_the_same_pixel(kernel, stride, padded
         (F.max_pool2d, by_hand.max_pool_backward),
         (F.avg_pool2d, by_hand.average_pool_backward),
     ):
-        g = seeded(seed)(*pool(x, *setting).shape)
-        mine = [backward(g, x, *setting)]
-        assert_is_torchs(mine, lambda x, pool=pool: pool(x, *setting), [x], g)
+        dy = seeded(seed)(*pool(x, *setting).shape)
+        mine = [backward(dy, x, *setting)]
+        assert_is_torchs(mine, lambda x, pool=pool: pool(x, *setting), [x], dy)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.05])
 def test_at_zero_leaky_relu_takes_the_left_slope_as_torch(slope):
-    x, g = torch.tensor([-1.0, -0.0, 0.0, 2.0]), torch.ones(4)
-    mine = by_hand.leaky_relu_backward(g, x, slope)
-    assert_is_torchs([mine], lambda x: F.leaky_relu(x, slope), [x], g)
+    x, dy = torch.tensor([-1.0, -0.0, 0.0, 2.0]), torch.ones(4)
+    mine = by_hand.leaky_relu_backward(dy, x, slope)
+    assert_is_torchs([mine], lambda x: F.leaky_relu(x, slope), [x], dy)
     assert mine[2] == slope
 
 
@@ -264,13 +266,13 @@ def test_at_zero_leaky_relu_takes_the_left_slope_as_torch(slope):
 def test_batch_norms_gradients_are_torchs_for_vectors_and_images(b, channels, size, eps, seed):
     draw = seeded(seed)
     x, gamma, beta = draw(b, channels, *size), draw(channels), draw(channels)
-    g = draw(*x.shape)
-    mine = by_hand.batchnorm_backward(g, x, gamma, eps)
+    dy = draw(*x.shape)
+    mine = by_hand.batchnorm_backward(dy, x, gamma, eps)
     # two nearly equal values divide by √ε, at most 316: as many digits go to rounding
     assert_is_torchs(
         mine,
         lambda x, g, b: F.batch_norm(x, None, None, g, b, True, 0.0, eps),
-        [x, gamma, beta], g, bound=1e-9,
+        [x, gamma, beta], dy, bound=1e-9,
     )  # fmt: skip
 
 
@@ -322,7 +324,7 @@ def test_shapes_that_dont_match_are_refused(backward, shapes, setting):
 
 def test_the_six_steps_are_what_autograd_finds_at_each_node():
     draw = seeded(7)
-    x, gamma, beta, g = draw(4, 3, 2, 2), draw(3), draw(3), draw(4, 3, 2, 2)
+    x, gamma, beta, dy = draw(4, 3, 2, 2), draw(3), draw(3), draw(4, 3, 2, 2)
     nodes = {"x": x, "gamma": gamma, "beta": beta}
     for leaf in nodes.values():
         leaf.requires_grad_()
@@ -330,8 +332,8 @@ def test_the_six_steps_are_what_autograd_finds_at_each_node():
     nodes["var"] = ((x - nodes["mean"]) ** 2).mean((0, 2, 3), keepdim=True)
     nodes["x_hat"] = (x - nodes["mean"]) / (nodes["var"] + EPS).sqrt()
     y = gamma.view(1, 3, 1, 1) * nodes["x_hat"] + beta.view(1, 3, 1, 1)
-    torchs = dict(zip(nodes, torch.autograd.grad(y, nodes.values(), g), strict=True))
-    steps = by_hand.batchnorm_steps(g, x.detach(), gamma.detach(), EPS)
+    torchs = dict(zip(nodes, torch.autograd.grad(y, nodes.values(), dy), strict=True))
+    steps = by_hand.batchnorm_steps(dy, x.detach(), gamma.detach(), EPS)
     assert set(steps) == set(torchs)
     for name, gradient in steps.items():
         assert by_hand.relative_error(gradient, torchs[name].view_as(gradient)) <= EXACT, name
@@ -355,12 +357,12 @@ def test_the_jacobian_stops_the_mean_and_nearly_stops_x_hat():
 
 
 def test_a_constant_channel_has_a_gradient_only_with_eps():
-    x, g, gamma = torch.ones(4, 2).double(), seeded(0)(4, 2), torch.ones(2).double()
+    x, dy, gamma = torch.ones(4, 2).double(), seeded(0)(4, 2), torch.ones(2).double()
     x[:, 0] = torch.arange(4)
-    dx, _, _ = by_hand.batchnorm_backward(g, x, gamma, 1e-4)
-    torch.testing.assert_close(dx[:, 1], 100 * (g[:, 1] - g[:, 1].mean()))  # 1/√ε = 100
+    dx, _, _ = by_hand.batchnorm_backward(dy, x, gamma, 1e-4)
+    torch.testing.assert_close(dx[:, 1], 100 * (dy[:, 1] - dy[:, 1].mean()))  # 1/√ε = 100
     with pytest.raises(ValueError, match=r"channels \[1\] of x are constant and eps=0"):
-        by_hand.batchnorm_backward(g, x, gamma, 0.0)
+        by_hand.batchnorm_backward(dy, x, gamma, 0.0)
 
 
 # ---- softmax with cross-entropy --------------------------------------------------------------
@@ -615,8 +617,8 @@ def one_seed(monkeypatch):
 def test_the_chapters_answer_turns_when_the_code_is_wrong(monkeypatch, one_seed, answer_with):
     norm, entropy = by_hand.batchnorm_backward, by_hand.softmax_cross_entropy_grad
 
-    def wrong_norm(g, x, gamma, eps):
-        dx, dgamma, dbeta = norm(g, x, gamma, eps)
+    def wrong_norm(dy, x, gamma, eps):
+        dx, dgamma, dbeta = norm(dy, x, gamma, eps)
         return -dx, dgamma, dbeta
 
     monkeypatch.setattr(by_hand, "batchnorm_backward", wrong_norm)

@@ -2,7 +2,7 @@
 
 Every layer's backward function has the same contract::
 
-    g       gradient of a scalar loss at the layer's output, shape of that output
+    dy      gradient of a scalar loss at the layer's output z (the chapter's g), of z's shape
     x, …    what the forward pass was given
     return  dx; for a layer with weights the gradients in the order of its inputs: (dx, dW, …)
             each with its input's shape

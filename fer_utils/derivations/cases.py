@@ -20,9 +20,9 @@ class Case(NamedTuple):
     """A layer at one point, in float64."""
 
     forward: Callable  # (*inputs) -> z, torch's own
-    backward: Callable  # (g, *inputs) -> gradients, by hand
+    backward: Callable  # (dy, *inputs) -> gradients, by hand
     inputs: list[Tensor]
-    g: Tensor
+    dy: Tensor
     direction: list[Tensor]  # along which finite differences look
     wrong: dict[str, Callable]  # what is wrong -> a backward pass with that error
 
@@ -36,17 +36,19 @@ def cases(seed: int = 0) -> dict[str, Case]:
 
     def case(forward, backward, inputs, wrong):
         direction = [draw(*x.shape) for x in inputs]
-        g = draw(*forward(*inputs).shape)
-        return Case(forward, backward, inputs, g, direction, {**wrong, ROUNDED: _rounded(backward)})
+        dy = draw(*forward(*inputs).shape)
+        return Case(
+            forward, backward, inputs, dy, direction, {**wrong, ROUNDED: _rounded(backward)}
+        )
 
-    def conv(g, x, w, c):
-        return layers.conv2d_backward(g, x, w, 2, 1)
+    def conv(dy, x, w, c):
+        return layers.conv2d_backward(dy, x, w, 2, 1)
 
-    def linear(g, x, w, c):
-        return layers.linear_backward(g, x, w)
+    def linear(dy, x, w, c):
+        return layers.linear_backward(dy, x, w)
 
-    def pool(g, x):
-        return (layers.max_pool_backward(g, x, 3, 2, 1),)
+    def pool(dy, x):
+        return (layers.max_pool_backward(dy, x, 3, 2, 1),)
 
     x = draw(3, 4)
     away_from_zero = x + x.sign() / 2
@@ -62,16 +64,16 @@ def cases(seed: int = 0) -> dict[str, Case]:
             {
                 "wrong sign of dW": _signed(conv, 1, -1, 1),
                 "wrong sign of dx": _signed(conv, -1, 1, 1),
-                "kernel turned round": lambda g, x, w, c: conv(g, x, w.flip(2, 3), c),
+                "kernel turned round": lambda dy, x, w, c: conv(dy, x, w.flip(2, 3), c),
             },
         ),
         "LeakyReLU": case(
             lambda x: F.leaky_relu(x, SLOPE),
-            lambda g, x: layers.leaky_relu_backward(g, x, SLOPE),
+            lambda dy, x: layers.leaky_relu_backward(dy, x, SLOPE),
             [away_from_zero],
             {
-                "wrong sign of the slope": lambda g, x: layers.leaky_relu_backward(g, x, -SLOPE),
-                "slope missing": lambda g, x: layers.leaky_relu_backward(g, x, 0.0),
+                "wrong sign of the slope": lambda dy, x: layers.leaky_relu_backward(dy, x, -SLOPE),
+                "slope missing": lambda dy, x: layers.leaky_relu_backward(dy, x, 0.0),
             },
         ),
         "max-pool": case(
@@ -87,45 +89,43 @@ def cases(seed: int = 0) -> dict[str, Case]:
             },
         ),
         "batch norm": case(
-            lambda x, gamma, beta: F.batch_norm(x, None, None, gamma, beta, True, 0.0, EPS),
-            lambda g, x, gamma, beta: normalisation.batchnorm_backward(g, x, gamma, EPS),
+            lambda x, g, b: F.batch_norm(x, None, None, g, b, True, 0.0, EPS),
+            lambda dy, x, g, b: normalisation.batchnorm_backward(dy, x, g, EPS),
             [draw(3, 2, 2, 1), draw(2), draw(2)],
             {
-                "wrong sign before x̂": lambda g, x, gamma, beta: norm_pass(g, x, gamma, x_hat=-1),
-                "variance's term missing": lambda g, x, gamma, beta: norm_pass(
-                    g, x, gamma, x_hat=0
-                ),
-                "mean's term missing": lambda g, x, gamma, beta: norm_pass(g, x, gamma, mean=0),
-                "m − 1 variance": lambda g, x, gamma, beta: norm_pass(g, x, gamma, correction=1),
+                "wrong sign before x̂": lambda dy, x, g, b: norm_pass(dy, x, g, x_hat=-1),
+                "variance's term missing": lambda dy, x, g, b: norm_pass(dy, x, g, x_hat=0),
+                "mean's term missing": lambda dy, x, g, b: norm_pass(dy, x, g, mean=0),
+                "m − 1 variance": lambda dy, x, g, b: norm_pass(dy, x, g, correction=1),
             },
         ),
         "cross-entropy": case(
             lambda z: F.cross_entropy(z, y, reduction="none"),
-            lambda g, z: g[:, None] * entropy.softmax_cross_entropy_grad(z, y),
+            lambda dy, z: dy[:, None] * entropy.softmax_cross_entropy_grad(z, y),
             [draw(3, 5)],
             {
-                "wrong sign before y": lambda g, z: g[:, None] * (z.softmax(1) * total + y),
-                "y missing": lambda g, z: g[:, None] * z.softmax(1) * total,
-                "Σy missing": lambda g, z: g[:, None] * (z.softmax(1) - y),
+                "wrong sign before y": lambda dy, z: dy[:, None] * (z.softmax(1) * total + y),
+                "y missing": lambda dy, z: dy[:, None] * z.softmax(1) * total,
+                "Σy missing": lambda dy, z: dy[:, None] * (z.softmax(1) - y),
             },
         ),
     }
 
 
-def norm_pass(g, x, gamma, mean=1, x_hat=1, correction=0):
+def norm_pass(dy, x, gamma, mean=1, x_hat=1, correction=0):
     """Batch norm's backward pass with factors to spoil its terms; right as it stands."""
     row, over, m = (1, -1, 1, 1), (0, 2, 3), x.numel() // x.shape[1]
     var, mean_of_x = torch.var_mean(x, over, correction=correction, keepdim=True)
     std = (var + EPS).sqrt()
     normalised = (x - mean_of_x) / std
-    dgamma, dbeta = (g * normalised).sum(over), g.sum(over)
-    passed = m * g - mean * dbeta.view(row) - x_hat * normalised * dgamma.view(row)
+    dgamma, dbeta = (dy * normalised).sum(over), dy.sum(over)
+    passed = m * dy - mean * dbeta.view(row) - x_hat * normalised * dgamma.view(row)
     return gamma.view(row) / (m * std) * passed, dgamma, dbeta
 
 
 def _signed(backward, *signs):
     """The pass with a sign before each of its gradients."""
-    return lambda *of: tuple(s * d for s, d in zip(signs, backward(*of), strict=True))
+    return lambda *of: tuple(s * g for s, g in zip(signs, backward(*of), strict=True))
 
 
 def _rounded(backward):
@@ -133,6 +133,6 @@ def _rounded(backward):
         gradients = backward(*(x.float() for x in of))
         if isinstance(gradients, Tensor):
             return gradients.double()
-        return tuple(d.double() for d in gradients)
+        return tuple(g.double() for g in gradients)
 
     return in_float32

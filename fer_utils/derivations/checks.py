@@ -1,6 +1,6 @@
 """Gradient checks that share no code with the gradient, and how often each sees a planted error.
 
-A gradient by hand is a function ``backward(g, *inputs)`` that returns one gradient or a tuple,
+A gradient by hand is a function ``backward(dy, *inputs)`` that returns one gradient or a tuple,
 one an input; ``forward(*inputs)`` is the layer. A check of ``CHECKS`` says whether the gradient
 holds at one case of ``cases``; ``catch_rates(seeds)`` asks them on many, right and wrong.
 """
@@ -23,10 +23,10 @@ SLOPE_BOUND = 0.05
 EXACT = 1e-12  # float64 keeps 16 digits; the sums here lose two or three of them
 
 
-def gradients_by_torch(forward, inputs, g) -> tuple[Tensor, ...]:
+def gradients_by_torch(forward, inputs, dy) -> tuple[Tensor, ...]:
     """What autograd makes of ``forward``, one gradient an input."""
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    return torch.autograd.grad(forward(*inputs), inputs, g)
+    return torch.autograd.grad(forward(*inputs), inputs, dy)
 
 
 def relative_error(hand, reference) -> float:
@@ -55,9 +55,9 @@ def difference_errors(case: Case, backward, steps=STEPS, central=True) -> Tensor
         moved = [x + h * v for x, v in zip(case.inputs, case.direction, strict=True)]
         return torch.sin(case.forward(*moved)).sum()
 
-    g = torch.cos(case.forward(*case.inputs))
-    gradients = _tuple(backward(g, *case.inputs))
-    by_hand = sum((d * v).sum() for d, v in zip(gradients, case.direction, strict=True))
+    dy = torch.cos(case.forward(*case.inputs))
+    gradients = _tuple(backward(dy, *case.inputs))
+    by_hand = sum((g * v).sum() for g, v in zip(gradients, case.direction, strict=True))
     if central:
         measured = [(loss(h) - loss(-h)) / (2 * h) for h in steps]
     else:
@@ -85,8 +85,8 @@ def passes_gradcheck(case, backward, second=False) -> bool:
             return case.forward(*inputs)
 
         @staticmethod
-        def backward(ctx, g):
-            return backward(g, *ctx.saved_tensors)
+        def backward(ctx, dy):
+            return backward(dy, *ctx.saved_tensors)
 
     inputs = [x.clone().requires_grad_() for x in case.inputs]
     check = gradgradcheck if second else gradcheck
@@ -94,8 +94,8 @@ def passes_gradcheck(case, backward, second=False) -> bool:
 
 
 def equals_torch(case, backward) -> bool:
-    theirs = gradients_by_torch(case.forward, case.inputs, case.g)
-    return relative_error(backward(case.g, *case.inputs), theirs) <= EXACT
+    theirs = gradients_by_torch(case.forward, case.inputs, case.dy)
+    return relative_error(backward(case.dy, *case.inputs), theirs) <= EXACT
 
 
 CHECKS = {  # (case, backward) -> whether it holds; what is not a number never does

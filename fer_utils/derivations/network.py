@@ -35,10 +35,10 @@ def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
     """
     tape, logits = _forward(model, images)
     loss = softmax_cross_entropy(logits, targets).mean()
-    g = softmax_cross_entropy_grad(logits, targets) / len(logits)
+    dy = softmax_cross_entropy_grad(logits, targets) / len(logits)
     gradients = {}
     for name, layer, x, output in reversed(tape):
-        g, *own = _backward(name, layer, g.reshape(output.shape), x)
+        dy, *own = _backward(name, layer, dy.reshape(output.shape), x)
         for parameter, gradient in zip(("weight", "bias"), own, strict=False):
             if getattr(layer, parameter) is not None:
                 key = f"{name}.{parameter}".lstrip(".")  # a layer may be called twice
@@ -46,7 +46,7 @@ def network_backward(model: nn.Module, images: Tensor, targets: Tensor):
     wanted = [name for name, _ in model.named_parameters()]
     if missing := [name for name in wanted if name not in gradients]:
         raise ValueError(f"no backward pass by hand: no layer of the chain holds {missing[0]!r}")
-    return loss, g.reshape(images.shape), {name: gradients[name] for name in wanted}
+    return loss, dy.reshape(images.shape), {name: gradients[name] for name in wanted}
 
 
 def _forward(model, images):
@@ -101,7 +101,7 @@ def _check_fed(place, x, source, given):
         )
 
 
-def _backward(name, layer, g, x):  # -> dx, then weight's and bias's gradients
+def _backward(name, layer, dy, x):  # -> dx, then weight's and bias's gradients
     unknown = ValueError(
         f"no backward pass was derived for layer {name!r}: {layer}; known: {KNOWN}"
     )
@@ -109,35 +109,35 @@ def _backward(name, layer, g, x):  # -> dx, then weight's and bias's gradients
         raise unknown  # a class of one's own may compute anything
     match layer:
         case nn.Conv2d(groups=1, padding_mode="zeros"):
-            return conv2d_backward(g, x, layer.weight, layer.stride, layer.padding, layer.dilation)
+            return conv2d_backward(dy, x, layer.weight, layer.stride, layer.padding, layer.dilation)
         case nn.Linear() if x.ndim == 2:
-            return linear_backward(g, x, layer.weight)
+            return linear_backward(dy, x, layer.weight)
         case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return _batchnorm_backward(layer, g, x)
+            return _batchnorm_backward(layer, dy, x)
         case nn.LeakyReLU() | nn.ReLU():
-            return (leaky_relu_backward(g, x, getattr(layer, "negative_slope", 0.0)),)
+            return (leaky_relu_backward(dy, x, getattr(layer, "negative_slope", 0.0)),)
         case nn.SiLU():
-            return (silu_backward(g, x),)
+            return (silu_backward(dy, x),)
         case nn.MaxPool2d(ceil_mode=False, dilation=1, return_indices=False):
-            return (max_pool_backward(g, x, layer.kernel_size, layer.stride, layer.padding),)
+            return (max_pool_backward(dy, x, layer.kernel_size, layer.stride, layer.padding),)
         case nn.AvgPool2d(ceil_mode=False, count_include_pad=True, divisor_override=None):
-            return (average_pool_backward(g, x, layer.kernel_size, layer.stride, layer.padding),)
-        case nn.AdaptiveAvgPool2d() if not any(n % k for n, k in _sides(x, g)):
-            return (average_pool_backward(g, x, tuple(n // k for n, k in _sides(x, g))),)
+            return (average_pool_backward(dy, x, layer.kernel_size, layer.stride, layer.padding),)
+        case nn.AdaptiveAvgPool2d() if not any(n % k for n, k in _sides(x, dy)):
+            return (average_pool_backward(dy, x, tuple(n // k for n, k in _sides(x, dy))),)
         case nn.Flatten() | nn.Identity():
-            return (g.reshape(x.shape),)
+            return (dy.reshape(x.shape),)
         case nn.Dropout() | nn.Dropout2d() if not (layer.training and layer.p):
-            return (g,)
+            return (dy,)
     raise unknown
 
 
-def _batchnorm_backward(layer, g, x):
+def _batchnorm_backward(layer, dy, x):
     gamma = x.new_ones(x.shape[1]) if layer.weight is None else layer.weight
     if layer.training or layer.running_mean is None:
-        return batchnorm_backward(g, x, gamma, layer.eps)
+        return batchnorm_backward(dy, x, gamma, layer.eps)
     mean, var = layer.running_mean, layer.running_var
-    return batchnorm_eval_backward(g, x, gamma, mean, var, layer.eps)
+    return batchnorm_eval_backward(dy, x, gamma, mean, var, layer.eps)
 
 
-def _sides(x, g):  # (height in, height out), (width in, width out)
-    return zip(x.shape[2:], g.shape[2:], strict=True)
+def _sides(x, dy):  # (height in, height out), (width in, width out)
+    return zip(x.shape[2:], dy.shape[2:], strict=True)

@@ -75,9 +75,9 @@ def batchnorm(m: int = 4) -> Identity:
     formulas = [*step1, step2, step3, *step4, step5, sum(g)]
 
     derivatives, formulas = ([e.subs(mu, mean) for e in side] for side in (derivatives, formulas))
-    arriving, values, scale = _drawn((m, 1), (m, 1), (1,))
-    numbers = [values, arriving, scale, (values.var(correction=0) + EPS).sqrt()]
-    coded = list(by_hand.batchnorm_steps(arriving, values, scale, EPS).values())
+    dy, values, scale = _drawn((m, 1), (m, 1), (1,))
+    numbers = [values, dy, scale, (values.var(correction=0) + EPS).sqrt()]
+    coded = list(by_hand.batchnorm_steps(dy, values, scale, EPS).values())
     return Identity([*x, *g, gamma, std], derivatives, formulas, numbers, coded)
 
 
