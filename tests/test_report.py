@@ -1,5 +1,6 @@
 """The report: pages are whole, honest about failures, and made again only when they must be."""
 
+import argparse
 import base64
 import io
 import json
@@ -8,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -18,7 +20,7 @@ from PIL import Image
 
 from fer_utils import precomputed
 from fer_utils.data import faces as data
-from fer_utils.report import ROOT, ReportError, fingerprint, markup, notebook, render
+from fer_utils.report import ROOT, ReportError, execute, fingerprint, markup, notebook, render
 from fer_utils.report.__main__ import main, tell_faces
 
 
@@ -170,6 +172,22 @@ def test_a_chapter_that_fails_is_named_and_fails_again(project, capsys):
     assert (folder / "00_a.ipynb").stat().st_mtime_ns == kept  # the other chapter was left alone
     assert not (folder / "01_b.failed.ipynb").exists()
     assert "It moved." in (folder.parent / "html" / "index.html").read_text("utf-8")
+
+
+def test_a_kernel_that_never_spoke_is_started_once_more(monkeypatch):
+    ends = [RuntimeError("Kernel died before replying to kernel_info"), "executed"]
+
+    def start(*_, **__):
+        if isinstance(end := ends.pop(0), Exception):
+            raise end
+        return end
+
+    monkeypatch.setattr(execute.papermill, "execute_notebook", start)
+    options = argparse.Namespace(run="tiny", limit=60)
+    assert execute.run_cells(Path("00_a.ipynb"), Path("running"), options) == "executed"
+    ends += [RuntimeError("Kernel died before replying to kernel_info")] * 2
+    with pytest.raises(RuntimeError, match="died before"):
+        execute.run_cells(Path("00_a.ipynb"), Path("running"), options)
 
 
 @pytest.mark.whole

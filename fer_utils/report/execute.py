@@ -56,10 +56,7 @@ def execute_one(chapter: Path, folder: Path, options) -> Path:
     print(f"  {chapter.stem:<26} running\n", end="", flush=True)
     began = time.monotonic()
     try:
-        notebook = papermill.execute_notebook(
-            chapter, running, {"RUN": options.run}, kernel_name="python3", progress_bar=False,
-            execution_timeout=options.limit, extra_arguments=["--log-level=CRITICAL"],
-        )  # fmt: skip
+        notebook = run_cells(chapter, running, options)
         notebook.metadata["real_faces"] = bool(options.data)  # such pages must not be published
         nbformat.write(notebook, running)
     except Exception as error:  # whatever ends a chapter is named, and the others stop
@@ -76,6 +73,21 @@ def execute_one(chapter: Path, folder: Path, options) -> Path:
     seconds = time.monotonic() - began
     print(f"  {chapter.stem:<26} done    {seconds:6.1f} s\n", end="", flush=True)
     return folder / chapter.name
+
+
+def run_cells(chapter: Path, running: Path, options) -> nbformat.NotebookNode:
+    """papermill's; a second try where the kernel never spoke: another process took its port."""
+    run = partial(
+        papermill.execute_notebook, chapter, running, {"RUN": options.run}, kernel_name="python3",
+        progress_bar=False, execution_timeout=options.limit,
+        extra_arguments=["--log-level=CRITICAL"],
+    )  # fmt: skip
+    try:
+        return run()
+    except RuntimeError as error:
+        if "died before replying" not in str(error):
+            raise
+        return run()
 
 
 def cells_begun(failed: Path) -> int:
