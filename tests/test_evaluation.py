@@ -309,6 +309,8 @@ def test_a_method_wins_where_it_is_better_than_every_control():
     assert evaluation.mask_wins(s) == {"gradient": 0, "SmoothGrad": 1, "occlusion (blurred)": 0}
     assert evaluation.most_trusted(s) == "SmoothGrad"
     assert evaluation.most_trusted(stored()) is None
+    s = stored(pointing_game={"gradient": 0.6, "SmoothGrad": 0.7})
+    assert evaluation.better_than_controls(s, "pointing game") == ["SmoothGrad", "gradient"]
 
 
 def test_one_network_in_which_it_fails_or_its_own_map_of_random_weights_is_enough():

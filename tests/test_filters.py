@@ -196,6 +196,8 @@ def test_responses_and_patches_are_the_middle_units_and_their_crops(small):
     assert middle == every.activation[0, 19]
     assert torch.allclose(every.activation[:, 0], found.activation.amax(0))
     assert torch.allclose(every.activation[:, -1], found.activation.amin(0))
+    weakest = filters.top_patches(small, "4", x, count=3, which="weakest", found=found)
+    assert torch.equal(weakest.activation, every.activation[:, -3:])
 
 
 def test_where_every_unit_sees_the_whole_face_the_central_one_is_meant():
@@ -272,6 +274,12 @@ def test_a_linear_filters_optimum_is_its_kernels_sign():
         assert torch.equal(optima.pictures, torch.where(weight > 0, 2.0, -1.0))
         by_hand = torch.where(weight > 0, 2 * weight, -weight).sum((1, 2, 3)) * sign + model[0].bias
         assert torch.allclose(optima.activation, by_hand, atol=1e-5)
+
+
+def test_free_pixels_begin_in_the_middle_and_go_by_a_fifth_of_the_range():
+    prior, code = filters.FreePixels((-1.0, 3.0)), torch.zeros(1, 1, 2, 2)
+    assert (prior.start(code) == 1).all() and (prior.start(code + 0.5) == 1.1).all()
+    assert torch.allclose(prior.step(code, code - 7, 0.5), code - 0.4)
 
 
 def test_a_linear_filters_spectrum_optimum_is_the_longest_code_along_it():

@@ -182,6 +182,14 @@ def test_pairs_by_hand_with_their_order():
     assert metrics.pairs(matrix * 100, "abc")["below"].tolist() == [(), (1,), (1, 2)]
 
 
+def test_two_pairs_that_share_a_row_differ_less_surely_than_independent_ones():
+    # b is taken for a (45 %) or for c (35 %): sd of the difference √(.79/n), so z is 1.6 and 3.4
+    for n, below in ((200, [(), ()]), (900, [(), (1,)])):
+        row = [round(0.45 * n), round(0.2 * n), round(0.35 * n)]
+        table = metrics.pairs(np.array([[10**6, 0, 0], row, [0, 0, 10**6]]), "abc")
+        assert table["below"].tolist()[:2] == below
+
+
 def test_a_claim_by_hand():
     table = metrics.pairs(np.array([[900, 20, 80], [600, 400, 0], [0, 45, 555]]), "abc")
     said = metrics.claim(table, [("b", "a")])
